@@ -1,0 +1,269 @@
+"""Checkpoints: one safetensors file with a JSON header that carries all a detector needs.
+
+Nothing is ever unpickled. Weights are stored as float32, float16, or int8 with one scale per output channel (name
+`x` becomes `x` int8 and `x.scale` float32); a network is always computed from float32 copies of what is stored.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from model.backbones import LinearHeadNet, build
+from model.calibration import Calibration, Thresholds
+from model.faces import Framing
+
+FORMAT = 1
+KEY = "reality_check"
+WEIGHTS = Path(__file__).parent / "weights"
+DEFAULT = "clip_vit_b16"
+_REQUIRED: dict[str, type | tuple[type, ...]] = {
+    "format": int,
+    "name": str,
+    "architecture": str,
+    "options": dict,
+    "framing": dict,
+    "mean": list,
+    "std": list,
+    "classes": list,
+    "temperature": (int, float),
+    "calibration_bias": (int, float),
+    "thresholds": dict,
+    "training": dict,
+    "metrics": dict,
+    "licence": str,
+    "origin": str,
+    "created": str,
+}
+_SCALE = ".scale"
+
+
+class CheckpointError(ValueError):
+    """A checkpoint that is missing, damaged, or not one of ours."""
+
+
+@dataclass(frozen=True)
+class CheckpointInfo:
+    """A checkpoint's identity and header, without its weights."""
+
+    name: str
+    path: Path
+    header: dict[str, Any]
+    sha256: str
+
+    @property
+    def default(self) -> bool:
+        return self.name == DEFAULT
+
+    @property
+    def card(self) -> Path:
+        """The model card beside the weights (Markdown)."""
+        return self.path.with_suffix(".md")
+
+    @property
+    def framing(self) -> Framing:
+        return Framing(**self.header["framing"])
+
+    @property
+    def calibration(self) -> Calibration:
+        return Calibration(float(self.header["temperature"]), float(self.header["calibration_bias"]))
+
+    @property
+    def thresholds(self) -> Thresholds:
+        entry = self.header["thresholds"]
+        return Thresholds(float(entry["real"]), float(entry["fake"]), entry.get("fpr"))
+
+
+def save(path: Path, network: LinearHeadNet, header: dict[str, Any], *, storage: str = "float32") -> None:
+    """Write a checkpoint.
+
+    Parameters
+    ----------
+    storage : {"float32", "float16", "int8"}
+        How weights are stored: float16 for all with two or more dimensions, or int8 for those of linear layers; the
+        head and all else stay float32.
+    """
+    header = {"format": FORMAT, **header}
+    _validate(header, path)
+    if storage not in ("float32", "float16", "int8"):
+        raise ValueError(f"storage must be float32, float16 or int8, got {storage!r}")
+    linear = {f"{name}.weight" for name, module in network.named_modules() if isinstance(module, nn.Linear)}
+    tensors: dict[str, Tensor] = {}
+    for name, value in network.state_dict().items():
+        value = value.detach().contiguous()
+        if name.startswith("head.") or value.ndim < 2 or storage == "float32":
+            tensors[name] = value
+        elif storage == "float16":
+            tensors[name] = value.half()
+        elif name in linear:
+            tensors[name], tensors[name + _SCALE] = quantise(value)
+        else:
+            tensors[name] = value
+    path.parent.mkdir(parents=True, exist_ok=True)
+    save_file(tensors, path, metadata={KEY: json.dumps(header, ensure_ascii=False, sort_keys=True)})
+
+
+def quantise(weight: Tensor) -> tuple[Tensor, Tensor]:
+    """Symmetric int8 with one scale per output channel (dimension 0).
+
+    Quantising what was restored gives the same levels and scales again.
+    """
+    flat = weight.flatten(1)
+    scale = (flat.abs().amax(dim=1) / 127).clamp_min(1e-12)  # (out,)
+    levels = (flat / scale[:, None]).round().clamp(-127, 127).to(torch.int8)
+    return levels.view_as(weight).contiguous(), scale
+
+
+def read_info(path: Path) -> CheckpointInfo:
+    """Read and check a checkpoint's header.
+
+    Raises
+    ------
+    CheckpointError
+        If the file is missing, not safetensors, or its header is missing, unknown or inconsistent.
+    """
+    if not path.is_file():
+        raise CheckpointError(f"checkpoint {path} does not exist")
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+    except (SafetensorError, OSError, ValueError) as error:
+        raise CheckpointError(f"{path.name} is not a safetensors file or is damaged: {error}") from error
+    if KEY not in metadata:
+        raise CheckpointError(f"{path.name} has no '{KEY}' header; it was not written by this project")
+    try:
+        header = json.loads(metadata[KEY])
+    except (ValueError, RecursionError) as error:
+        raise CheckpointError(f"{path.name}: its header is not JSON: {error}") from error
+    _validate(header, path)
+    with path.open("rb") as stream:
+        digest = hashlib.file_digest(stream, "sha256").hexdigest()
+    return CheckpointInfo(str(header["name"]), path, header, digest)
+
+
+def load_network(info: CheckpointInfo) -> LinearHeadNet:
+    """Build the network and fill in its float32 weights, in evaluation mode.
+
+    Raises
+    ------
+    CheckpointError
+        If the architecture is unknown or does not take the framing's crop, or if weights are missing, unknown, of a
+        wrong shape or type, or not finite.
+    """
+    side = info.framing.side
+    try:
+        with torch.device("meta"), torch.inference_mode(False), torch.no_grad():
+            network = build(info.header["architecture"], info.header["options"]).eval()
+            network(torch.empty(1, 3, side, side))  # shapes only, nothing is computed
+    except (ValueError, TypeError, RuntimeError, OverflowError) as error:
+        raise CheckpointError(
+            f"{info.path.name}: architecture {info.header['architecture']!r} with options {info.header['options']!r} "
+            f"does not work on crops of {side} px: {error}"
+        ) from error
+    expected = network.state_dict()
+    state: dict[str, Tensor] = {}
+    with safe_open(info.path, framework="pt") as file:
+        names = set(file.keys())
+        for name in names:
+            if name.endswith(_SCALE) and name.removesuffix(_SCALE) in names:
+                continue
+            value = file.get_tensor(name)
+            if value.dtype == torch.int8:
+                if name + _SCALE not in names:
+                    raise CheckpointError(f"{info.path.name}: {name} is int8 but has no scale")
+                scale = file.get_tensor(name + _SCALE)
+                if value.ndim < 1 or scale.shape != value.shape[:1] or not scale.is_floating_point():
+                    raise CheckpointError(f"{info.path.name}: the scale of {name} does not fit it")
+                value = value.float() * scale.float().view(-1, *[1] * (value.ndim - 1))
+            if name in expected and value.is_floating_point() != expected[name].is_floating_point():
+                raise CheckpointError(f"{info.path.name}: {name} has the wrong type {value.dtype}")
+            state[name] = value.float() if value.is_floating_point() else value
+    for name, value in state.items():
+        if not bool(torch.isfinite(value).all()):
+            raise CheckpointError(f"{info.path.name}: {name} holds values that are not finite")
+    try:
+        network.load_state_dict(state, assign=True)
+    except RuntimeError as error:
+        raise CheckpointError(f"{info.path.name}: weights do not fit {info.header['architecture']}: {error}") from error
+    return network.eval().requires_grad_(False)
+
+
+def list_checkpoints(folder: Path = WEIGHTS) -> list[CheckpointInfo]:
+    """Checkpoints in a folder, the default first, then by name."""
+    found = [read_info(path) for path in sorted(folder.glob("*.safetensors"))]
+    return sorted(found, key=lambda info: (not info.default, info.name))
+
+
+def resolve(name_or_path: str | Path | None) -> Path:
+    """Path of a checkpoint given its bundled name, its path, or None for the default."""
+    if name_or_path is None:
+        name_or_path = DEFAULT
+    path = Path(name_or_path)
+    if path.suffix == ".safetensors":
+        return path
+    bundled = WEIGHTS / f"{name_or_path}.safetensors"
+    if not bundled.is_file():
+        known = ", ".join(sorted(entry.stem for entry in WEIGHTS.glob("*.safetensors"))) or "none"
+        raise CheckpointError(f"no checkpoint named {str(name_or_path)!r}; bundled are: {known}")
+    return bundled
+
+
+def _validate(header: object, path: Path) -> None:
+    def refuse(reason: str) -> CheckpointError:
+        return CheckpointError(f"{path.name}: {reason}")
+
+    if not isinstance(header, dict):
+        raise refuse("its header is not an object")
+    if header.get("format") != FORMAT:
+        raise refuse(f"format {header.get('format')!r} is unknown to this version, which reads format {FORMAT}")
+    for key, kind in _REQUIRED.items():
+        if key not in header:
+            raise refuse(f"its header lacks {key!r}")
+        if not isinstance(header[key], kind) or isinstance(header[key], bool):
+            raise refuse(f"header entry {key!r} has the wrong type: {header[key]!r}")
+    if header["classes"] != ["real", "fake"]:
+        raise refuse(f"classes must be ['real', 'fake'], got {header['classes']!r}")
+    for key in ("mean", "std"):
+        values = header[key]
+        if len(values) != 3 or not all(_finite(value) for value in values):
+            raise refuse(f"{key} must be three finite numbers, got {values!r}")
+    if min(header["std"]) <= 0:
+        raise refuse(f"std must be positive, got {header['std']!r}")
+    try:
+        framing = Framing(**header["framing"])
+        Calibration(float(header["temperature"]), float(header["calibration_bias"]))
+        Thresholds(float(header["thresholds"]["real"]), float(header["thresholds"]["fake"]))
+    except (TypeError, ValueError, KeyError, OverflowError) as error:
+        raise refuse(f"inconsistent header: {error}") from error
+    fpr = header["thresholds"].get("fpr")
+    if fpr is not None and not (_finite(fpr) and 0 <= fpr <= 1):
+        raise refuse(f"the thresholds' fpr must be a rate or null, got {fpr!r}")
+    if not _possible(framing):
+        raise refuse(f"impossible framing {header['framing']!r}")
+
+
+def _finite(value: object) -> bool:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return False
+    return abs(value) < 1e9  # also false for NaN
+
+
+def _possible(framing: Framing) -> bool:
+    quality = framing.jpeg_quality
+    return (
+        type(framing.side) is int
+        and 16 <= framing.side <= 1024
+        and _finite(framing.face_share)
+        and 0.1 < framing.face_share <= 1
+        and _finite(framing.vertical_offset)
+        and abs(framing.vertical_offset) <= 1
+        and (quality is None or (type(quality) is int and 1 <= quality <= 100))
+    )

@@ -1,0 +1,312 @@
+"""The one public way in: image bytes -> explained decision.
+
+`Detector.classify` takes one image, `Detector.classify_many` any number, in order, in batches; neither raises for a bad
+image. A detector may be shared by threads: one lock guards the network.
+"""
+
+from __future__ import annotations
+
+import copy
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import torch
+from PIL import Image
+
+import model
+from model import quality
+from model.backbones import LinearHeadNet
+from model.calibration import FAKE, NOT_APPLICABLE, Thresholds, verdict
+from model.checkpoint import CheckpointInfo, load_network, read_info, resolve
+from model.evidence import evidence_and_logits, ledger
+from model.faces import Face, FaceFinder
+from model.imaging import ImageError, decode
+from model.regions import masks
+from model.results import FaceResult, ImageResult, not_applicable
+
+PRECISIONS = ("fp32", "bf16")
+READ_AHEAD = 32  # images decoded ahead of the network; bounds memory
+_finders = threading.local()
+
+
+class Readable(Protocol):
+    """Anything with a name whose bytes can be read later."""
+
+    @property
+    def name(self) -> str: ...
+
+    def read(self) -> bytes:
+        """Return all bytes; any exception makes this one image unreadable."""
+        ...
+
+
+@dataclass
+class _Prepared:
+    """An image on its way to the network: facts and crops, without its pixels, which may be many megabytes."""
+
+    name: str
+    seconds: float = 0.0
+    size_bytes: int = 0
+    sha256: str = ""
+    format: str = ""
+    width: int = 0
+    height: int = 0
+    notes: tuple[str, ...] = ()
+    faces: tuple[Face, ...] = ()
+    boxes: tuple[tuple[float, float, float, float], ...] = ()
+    reasons: tuple[str | None, ...] = ()
+    crops: tuple[torch.Tensor, ...] = ()  # (3, S, S) each, of the usable faces
+    code: str | None = None
+    error: str | None = None
+
+
+class Detector:
+    """A checkpoint ready for use.
+
+    Parameters
+    ----------
+    info : CheckpointInfo
+    network : LinearHeadNet
+    precision : {"fp32", "bf16"}
+        Always explicit: results must not depend on the machine silently.
+    thresholds : Thresholds, optional
+        The checkpoint's own by default.
+    """
+
+    def __init__(
+        self,
+        info: CheckpointInfo,
+        network: LinearHeadNet,
+        *,
+        precision: str = "fp32",
+        thresholds: Thresholds | None = None,
+    ) -> None:
+        if precision not in PRECISIONS:
+            raise ValueError(f"precision must be one of {PRECISIONS}, got {precision!r}")
+        self.checkpoint = info
+        self.thresholds = thresholds or info.thresholds
+        self.network = network
+        self.precision = precision
+        self.runtime = f"torch-{precision}"
+        self._framing = info.framing
+        self._calibration = info.calibration
+        self._bias = float(network.head.bias.detach()[0])
+        self._mean = torch.tensor(info.header["mean"]).view(3, 1, 1) * 255
+        self._std = torch.tensor(info.header["std"]).view(3, 1, 1) * 255
+        self._lock = threading.Lock()
+
+    @classmethod
+    def load(
+        cls,
+        name_or_path: str | Path | None = None,
+        *,
+        precision: str = "fp32",
+        thresholds: Thresholds | None = None,
+    ) -> Detector:
+        """Load a bundled checkpoint by name, any by path, or the default.
+
+        Raises
+        ------
+        model.checkpoint.CheckpointError
+            If there is no such checkpoint or it is refused.
+        """
+        info = read_info(resolve(name_or_path))
+        return cls(info, load_network(info), precision=precision, thresholds=thresholds)
+
+    def with_thresholds(self, thresholds: Thresholds) -> Detector:
+        """The same detector, sharing its network and lock, with other thresholds."""
+        other = copy.copy(self)
+        other.thresholds = thresholds
+        return other
+
+    def classify(self, data: bytes, *, name: str = "image") -> ImageResult:
+        """Judge one image file. A bad image gives a result with `error` set; it does not raise."""
+        prepared = self._prepare(name, lambda: data)
+        return self._finish([prepared])[0]
+
+    def classify_many(
+        self,
+        sources: Iterable[Readable],
+        *,
+        batch_size: int = 16,
+        transform: Callable[[Image.Image], Image.Image] | None = None,
+    ) -> Iterator[ImageResult]:
+        """Judge many images: one result per source, in order, whatever happens to single ones.
+
+        Reading, decoding and face finding run on one thread beside the network, at most `READ_AHEAD` images ahead.
+
+        Parameters
+        ----------
+        batch_size : int
+            Faces per forward pass.
+        transform : callable, optional
+            Applied to each decoded RGB image before faces are looked for, e.g. an evaluation tier (`model.tiers`).
+            Sizes and boxes in the results are those of the transformed image; `sha256` stays that of the file.
+
+        Raises
+        ------
+        ValueError
+            If `batch_size` is not positive.
+        """
+        if batch_size < 1:
+            raise ValueError(f"batch_size must be at least 1, got {batch_size}")
+        pending: deque = deque()
+        waiting: list[_Prepared] = []
+        crops = 0
+        iterator = iter(sources)
+        pool = ThreadPoolExecutor(1, thread_name_prefix="prepare")
+        try:
+            while True:
+                while len(pending) < READ_AHEAD and (source := next(iterator, None)) is not None:
+                    pending.append(pool.submit(self._prepare, source.name, source.read, transform))
+                if not pending:
+                    break
+                waiting.append(pending.popleft().result())
+                crops += len(waiting[-1].crops)
+                if crops >= batch_size or len(waiting) >= READ_AHEAD:
+                    yield from self._finish(waiting, batch_size)
+                    waiting, crops = [], 0
+            if waiting:
+                yield from self._finish(waiting, batch_size)
+        finally:  # also when the caller stops early: images not yet begun are dropped
+            pool.shutdown(cancel_futures=True)
+
+    def crop(self, image: Image.Image, face: Face) -> Image.Image:
+        """The square that the network sees of a face in an upright RGB image."""
+        return self._framing.cut(image, self._framing.crop_box(face, image.width, image.height))
+
+    def tensor(self, crop: Image.Image) -> torch.Tensor:
+        """A crop as normalised input (3, S, S)."""
+        pixels = torch.from_numpy(np.array(crop, dtype=np.float32)).permute(2, 0, 1)
+        return (pixels - self._mean) / self._std
+
+    def score(self, crops: list[torch.Tensor]) -> tuple[np.ndarray, np.ndarray]:
+        """Evidence maps (N, H, W) and logits (N,) of normalised crops, in one batch."""
+        batch = torch.stack(crops)
+        autocast = torch.autocast("cpu", torch.bfloat16) if self.precision == "bf16" else nullcontext()
+        with self._lock, torch.inference_mode(), autocast:
+            evidence, logits = evidence_and_logits(self.network, batch)
+        return evidence.numpy(), logits.numpy()
+
+    def _prepare(
+        self,
+        name: str,
+        read: Callable[[], bytes],
+        transform: Callable[[Image.Image], Image.Image] | None = None,
+    ) -> _Prepared:
+        start = time.perf_counter()
+        out = _Prepared(name)
+        try:
+            data = read()
+        except Exception as error:  # noqa: BLE001 - one image must never stop the rest
+            detail = str(error) or type(error).__name__
+            named = detail.startswith(f"{name}:")
+            out.code, out.error = "unreadable", detail if named else f"{name}: could not be read ({detail})."
+        else:
+            self._examine(data, out, transform)
+        out.seconds = time.perf_counter() - start
+        return out
+
+    def _examine(self, data: bytes, out: _Prepared, transform: Callable[[Image.Image], Image.Image] | None) -> None:
+        """Decode, find faces and cut them out; what fails is noted in `out`."""
+        out.size_bytes = len(data)
+        try:
+            decoded = decode(data)
+            image = decoded.pixels if transform is None else transform(decoded.pixels)
+            out.sha256, out.format, out.notes = decoded.sha256, decoded.format, decoded.notes
+            out.width, out.height = image.size
+            out.faces = tuple(_finder().find(image))
+            out.boxes = tuple(self._framing.crop_box(face, image.width, image.height) for face in out.faces)
+            out.reasons = tuple(quality.reason_against(face) for face in out.faces)
+            out.crops = tuple(
+                self.tensor(self._framing.cut(image, box))
+                for box, reason in zip(out.boxes, out.reasons, strict=True)
+                if reason is None
+            )
+        except ImageError as error:
+            out.code, out.error = error.code, f"{out.name}: {error}"
+        except Exception as error:  # noqa: BLE001 - one image must never stop the rest
+            out.code, out.error = "failed", f"{out.name}: could not be examined ({type(error).__name__}: {error})."
+        if out.error is not None:
+            out.faces, out.boxes, out.reasons, out.crops = (), (), (), ()
+
+    def _finish(self, prepared: list[_Prepared], batch_size: int = 16) -> list[ImageResult]:
+        crops = [crop for image in prepared for crop in image.crops]
+        scored: list[tuple[np.ndarray, float]] = []
+        start = time.perf_counter()
+        for first in range(0, len(crops), batch_size):
+            evidence, logits = self.score(crops[first : first + batch_size])
+            scored += [(one, float(logit)) for one, logit in zip(evidence, logits, strict=True)]
+        per_crop = (time.perf_counter() - start) / max(len(crops), 1)
+        remaining = iter(scored)
+        return [self._result(image, remaining, per_crop) for image in prepared]
+
+    def _result(self, image: _Prepared, scored: Iterator[tuple[np.ndarray, float]], per_crop: float) -> ImageResult:
+        start = time.perf_counter()
+        faces = []
+        for face, box, reason in zip(image.faces, image.boxes, image.reasons, strict=True):
+            if reason is not None:
+                faces.append(not_applicable(face, box, reason))
+                continue
+            evidence, logit = next(scored)
+            scale = self._framing.side / (box[2] - box[0])
+            points = [((x - box[0]) * scale, (y - box[1]) * scale) for x, y in face.landmarks]
+            regions = masks(points, self._framing.side)
+            p_fake = self._calibration.probability(logit)
+            faces.append(
+                FaceResult(
+                    face=face,
+                    crop_box=box,
+                    verdict=verdict(p_fake, self.thresholds),
+                    logit=logit,
+                    p_fake=p_fake,
+                    evidence=evidence,
+                    bias=self._bias,
+                    ledger=ledger(evidence, self._bias, regions),
+                    regions_share={name: float(mask.mean()) for name, mask in regions.items()},
+                )
+            )
+        examined = [index for index, face in enumerate(faces) if face.p_fake is not None]
+        deciding = max(examined, key=lambda index: faces[index].logit or 0.0) if examined else None
+        outcome, reason = NOT_APPLICABLE, image.code or (faces[0].reason if faces else "no_face")
+        if deciding is not None:
+            outcome, reason = faces[deciding].verdict, None
+        seconds = image.seconds + per_crop * len(image.crops) + time.perf_counter() - start
+        return ImageResult(
+            name=image.name,
+            verdict=outcome,
+            reason=reason,
+            thresholds=self.thresholds,
+            checkpoint=self.checkpoint.name,
+            checkpoint_sha256=self.checkpoint.sha256,
+            runtime=self.runtime,
+            version=model.__version__,
+            sha256=image.sha256,
+            size_bytes=image.size_bytes,
+            format=image.format,
+            width=image.width,
+            height=image.height,
+            notes=image.notes,
+            faces=tuple(faces),
+            deciding_face=deciding,
+            elapsed_ms=seconds * 1000,
+            error=image.error,
+        )
+
+
+def _finder() -> FaceFinder:
+    """One face finder per thread: its networks keep state between calls."""
+    if not hasattr(_finders, "finder"):
+        _finders.finder = FaceFinder()
+    return _finders.finder
+
+
+__all__ = ["FAKE", "Detector", "Readable"]

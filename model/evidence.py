@@ -1,0 +1,71 @@
+"""Exact signed evidence: how much each cell, and each facial region, moved the decision.
+
+For a network that averages its cells and applies one linear layer,
+
+    logit = bias + sum over cells of (w . cell) / number of cells,
+
+so each cell's term is its exact contribution in log-odds: positive toward `fake`, negative toward `real`. This is the
+class activation map of Zhou et al. 2016 without rescaling, and Grad-CAM (Selvaraju et al. 2017) on the same layer is
+its positive part up to a constant.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from model.backbones import LinearHeadNet
+
+
+def evidence_and_logits(network: LinearHeadNet, images: Tensor) -> tuple[Tensor, Tensor]:
+    """One forward pass: evidence maps and logits.
+
+    Parameters
+    ----------
+    images : Tensor of shape (B, 3, S, S)
+        Normalised crops.
+
+    Returns
+    -------
+    evidence : Tensor of shape (B, H, W), float32
+        Log-odds per cell; `evidence.sum((1, 2)) + bias == logits`.
+    logits : Tensor of shape (B,), float32
+    """
+    cells = network.forward_features(images).float()  # (B, C, H, W)
+    weight = network.head.weight.float()[0]  # (C,)
+    with torch.autocast(cells.device.type, enabled=False):  # the account stays exact when the features are bfloat16
+        evidence = torch.einsum("bchw,c->bhw", cells, weight) / (cells.shape[2] * cells.shape[3])
+        return evidence, evidence.sum(dim=(1, 2)) + network.head.bias.float()
+
+
+def ledger(evidence: np.ndarray, bias: float, masks: Mapping[str, np.ndarray]) -> dict[str, float]:
+    """Sum an evidence map over regions; a cell on a border is split by area.
+
+    Parameters
+    ----------
+    evidence : ndarray of shape (H, W)
+        Log-odds per cell.
+    bias : float
+        The network's bias, in log-odds.
+    masks : mapping of str to ndarray of shape (S, S), bool
+        A partition of the crop (see `model.regions.masks`).
+
+    Returns
+    -------
+    dict of str to float
+        Log-odds per region, then `bias`. The values sum to the logit.
+    """
+    shares = area_shares(masks, evidence.shape)
+    out = {name: float((evidence * share).sum()) for name, share in shares.items()}
+    out["bias"] = float(bias)
+    return out
+
+
+def area_shares(masks: Mapping[str, np.ndarray], grid: tuple[int, ...]) -> dict[str, np.ndarray]:
+    """The share of each cell of an H x W grid that each region covers; shares of a cell sum to one."""
+    stacked = torch.from_numpy(np.stack(list(masks.values()))).float()[None]  # (1, R, S, S)
+    pooled = torch.nn.functional.adaptive_avg_pool2d(stacked, (grid[0], grid[1]))[0].double().numpy()  # (R, H, W)
+    return dict(zip(masks, pooled, strict=True))

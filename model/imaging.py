@@ -1,0 +1,239 @@
+"""Bytes in, one RGB image out: limits first, then one deterministic decoder.
+
+Pillow decodes everything, at full resolution, with orientation, colour profile, transparency, bit depth and animation
+resolved the same way every time. What was changed on the way is listed in `DecodedImage.notes`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import warnings
+from dataclasses import dataclass
+
+import numpy as np
+from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
+
+try:
+    import pillow_heif
+except ImportError:  # optional: HEIC is then refused with a reason
+    pillow_heif = None  # type: ignore[assignment]
+else:
+    pillow_heif.register_heif_opener()
+
+FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "AVIF", "HEIF", "TIFF", "BMP", "GIF")
+# What Pillow is asked for: its JPEG opener makes MPO, which has none of its own.
+_OPENERS = tuple(name for name in FORMATS if name != "MPO" and (name != "HEIF" or pillow_heif is not None))
+_ORIENTATION = 0x0112  # EXIF tag
+# Pillow warns about odd metadata and large sizes; the checks below are ours. A filter set once, not per call: the list
+# of filters is shared by all threads.
+warnings.filterwarnings("ignore", module=r"(PIL|pillow_heif)(\.|$)")
+SUFFIXES = frozenset(
+    (".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".apng", ".webp", ".avif", ".heic", ".heif", ".hif")
+    + (".tif", ".tiff", ".bmp", ".gif")
+)
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What one image may cost. Exceeding a limit is an `ImageError`, never a crash."""
+
+    max_bytes: int = 64 * 2**20
+    max_pixels: int = 50_000_000
+    min_side: int = 32
+
+
+class ImageError(ValueError):
+    """An image that cannot be used.
+
+    Attributes
+    ----------
+    code : str
+        Stable identifier, e.g. `truncated`.
+    """
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+@dataclass(frozen=True)
+class DecodedImage:
+    """A decoded picture and the facts about its file.
+
+    Attributes
+    ----------
+    pixels : PIL.Image.Image
+        8-bit RGB, upright, in sRGB where the file said what it was in.
+    sha256 : str
+        Of the file's bytes.
+    size_bytes : int
+        Length of the file.
+    format : str
+        Pillow's name of the container, e.g. `JPEG`.
+    notes : tuple of str
+        What decoding changed or chose, in words.
+    """
+
+    pixels: Image.Image
+    sha256: str
+    size_bytes: int
+    format: str
+    notes: tuple[str, ...] = ()
+
+    @property
+    def width(self) -> int:
+        return self.pixels.width
+
+    @property
+    def height(self) -> int:
+        return self.pixels.height
+
+
+def decode(data: bytes, *, limits: Limits = Limits()) -> DecodedImage:  # noqa: B008 - frozen
+    """Decode one image file.
+
+    Parameters
+    ----------
+    data : bytes
+        The whole file.
+    limits : Limits
+        Checked before pixels are decoded.
+
+    Returns
+    -------
+    DecodedImage
+
+    Raises
+    ------
+    ImageError
+        With a code among `empty, too_many_bytes, vector, document, archive, unknown_format, heic_unsupported,
+        too_many_pixels, too_small, truncated, undecodable` and a message that says what to do.
+    """
+    if not data:
+        raise ImageError("empty", "The file is empty (0 bytes). Export or download it again.")
+    if len(data) > limits.max_bytes:
+        raise ImageError(
+            "too_many_bytes",
+            f"The file is {len(data) / 2**20:.0f} MB; at most {limits.max_bytes / 2**20:.0f} MB are accepted.",
+        )
+    _refuse_other_kinds(data)
+    notes: list[str] = []
+    image = _open(data, limits)
+    try:
+        container = image.format or "unknown"
+        if getattr(image, "is_animated", False) and container != "MPO":  # counting frames would read the whole file
+            notes.append("animated or multi-page: only the first frame was examined")
+        image.load()
+        pixels = _to_rgb(image, notes)
+    except Exception as error:  # noqa: BLE001 - damaged files make Pillow raise almost anything
+        raise _damaged("image file", error) from error
+    return DecodedImage(pixels, hashlib.sha256(data).hexdigest(), len(data), container, tuple(notes))
+
+
+def _damaged(part: str, error: Exception) -> ImageError:
+    detail = str(error) or type(error).__name__
+    if "truncated" in detail.lower():
+        return ImageError("truncated", f"The {part} ends too early ({detail}). Obtain a complete copy.")
+    return ImageError("undecodable", f"The {part} is damaged ({detail}). Obtain a complete copy.")
+
+
+def _refuse_other_kinds(data: bytes) -> None:
+    head = data[:1024].lstrip(b"\xef\xbb\xbf \t\r\n")
+    lowered = head.lower()
+    if lowered.startswith(b"<svg") or (lowered.startswith((b"<?xml", b"<!doctype", b"<!--")) and b"<svg" in lowered):
+        raise ImageError("vector", "SVG is a drawing, not a photograph. Upload the original JPEG, PNG, WebP or HEIC.")
+    if lowered.startswith((b"%pdf", b"%!ps")):
+        raise ImageError("document", "This is a PDF or PostScript document. Extract the picture and upload that.")
+    if data.startswith((b"PK\x03\x04", b"Rar!", b"7z\xbc\xaf", b"\x1f\x8b")):
+        raise ImageError("archive", "This is an archive, not an image. ZIP files are accepted on the Bulk page.")
+
+
+def _open(data: bytes, limits: Limits) -> Image.Image:
+    try:
+        image = Image.open(io.BytesIO(data), formats=_OPENERS)
+    except Image.DecompressionBombError as error:
+        raise _too_many_pixels(limits) from error
+    except UnidentifiedImageError as error:
+        if data[4:8] == b"ftyp" and data[8:11] in (b"hei", b"hev", b"mif") and pillow_heif is None:
+            raise ImageError("heic_unsupported", "HEIC needs the package pillow-heif; or export as JPEG.") from error
+        raise ImageError(
+            "unknown_format", "Not a readable image, whatever its name says. Accepted: " + ", ".join(FORMATS) + "."
+        ) from error
+    except Exception as error:  # noqa: BLE001 - damaged files make Pillow raise almost anything
+        raise _damaged("image header", error) from error
+    width, height = image.size
+    if width * height > limits.max_pixels:
+        raise _too_many_pixels(limits, f"{width} x {height} px")
+    if min(width, height) < limits.min_side:
+        raise ImageError("too_small", f"The picture is {width} x {height} px; a side needs {limits.min_side} px.")
+    return image
+
+
+def _too_many_pixels(limits: Limits, size: str = "larger than any camera's picture") -> ImageError:
+    accepted = f"{limits.max_pixels / 1e6:.0f} million pixels"
+    return ImageError("too_many_pixels", f"The picture is {size}; at most {accepted} are accepted. Scale it down.")
+
+
+_PROFILED = {"RGB": "RGB", "CMYK": "CMYK", "L": "GRAY"}  # mode -> colour space that a fitting profile names
+
+
+def _to_rgb(image: Image.Image, notes: list[str]) -> Image.Image:
+    """Resolve orientation, bit depth, transparency and colour space, in this order."""
+    profile = image.info.get("icc_profile")
+    image = _upright(image, notes)
+    if image.mode.startswith("I") or image.mode == "F":
+        levels = np.asarray(image, dtype=np.float64)
+        top = 65535.0 if image.mode.startswith("I") else max(1.0, float(np.nanmax(levels)))
+        image = Image.fromarray(np.nan_to_num(levels / top * 255).clip(0, 255).round().astype(np.uint8), "L")
+        profile = None
+        notes.append("reduced to 8 bits per channel")
+    if image.mode in ("LA", "PA", "La", "RGBa") or "transparency" in image.info:
+        image = image.convert("RGBA")
+    if image.mode == "RGBA":
+        if np.asarray(image.getchannel("A")).min() < 255:
+            notes.append("transparency was placed on white")
+        canvas = Image.new("RGBA", image.size, "white")
+        image = Image.alpha_composite(canvas, image).convert("RGB")
+    if image.mode not in _PROFILED:
+        image = image.convert("RGB")
+    return _to_srgb(image, profile, notes)
+
+
+def _upright(image: Image.Image, notes: list[str]) -> Image.Image:
+    try:
+        if image.getexif().get(_ORIENTATION, 1) not in range(2, 9):
+            return image
+        turned = ImageOps.exif_transpose(image)
+    except Exception:  # noqa: BLE001 - the pixels are fine without their metadata
+        notes.append("its EXIF data are damaged and were ignored")
+        return image
+    notes.append("turned upright as its EXIF orientation says")
+    return turned
+
+
+def _to_srgb(image: Image.Image, profile: bytes | None, notes: list[str]) -> Image.Image:
+    if profile:
+        try:
+            source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
+            name = ImageCms.getProfileDescription(source).strip()
+            if source.profile.xcolor_space.strip() != _PROFILED[image.mode]:
+                notes.append("its colour profile is for another kind of pixels and was ignored")
+            elif image.mode == "CMYK" or "srgb" not in name.lower():
+                converted = ImageCms.profileToProfile(image, source, ImageCms.createProfile("sRGB"), outputMode="RGB")
+                if converted is not None:
+                    notes.append(f"converted from the colour profile '{name[:60]}' to sRGB")
+                    return converted
+        except (ImageCms.PyCMSError, OSError, ValueError, TypeError):
+            notes.append("its colour profile is damaged and was ignored")
+    if image.mode == "CMYK":
+        notes.append("converted from CMYK")
+    return image if image.mode == "RGB" else image.convert("RGB")
+
+
+def recompress(image: Image.Image, quality: int, *, codec: str = "JPEG", subsampling: int = 2) -> Image.Image:
+    """Encode and decode once. `subsampling` is Pillow's: 0 is 4:4:4, 2 is 4:2:0 (JPEG only)."""
+    buffer = io.BytesIO()
+    options = {"subsampling": subsampling} if codec == "JPEG" else {"method": 2}
+    image.save(buffer, codec, quality=quality, **options)
+    return Image.open(io.BytesIO(buffer.getvalue())).convert("RGB")

@@ -1,0 +1,114 @@
+"""Curves as tidy frames: the same rows serve the screen, a CSV export and a test."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from model.metrics._arrays import Floats, Ints, checked
+from model.metrics._rate import wilson
+from model.metrics._statistics import BINS, bin_of, confidence
+
+
+def _cumulative(labels: Ints, scores: Floats) -> tuple[Floats, Ints, Ints]:
+    """Distinct scores, descending, with the fakes and the reals at or above each; three arrays of shape (G,)."""
+    unique, which = np.unique(scores, return_inverse=True)
+    fake = np.bincount(which, labels, minlength=len(unique)).astype(np.int64)
+    real = np.bincount(which, 1 - labels, minlength=len(unique)).astype(np.int64)
+    return unique[::-1], fake[::-1].cumsum(), real[::-1].cumsum()
+
+
+def roc_frame(y: npt.ArrayLike, p: npt.ArrayLike) -> pd.DataFrame:
+    """Operating points of every threshold.
+
+    Returns
+    -------
+    DataFrame
+        Columns `threshold` (descending, the first is infinite and flags nothing), `fpr`, `tpr`; no rows unless both
+        classes are there.
+
+    Examples
+    --------
+    >>> roc_frame([0, 1], [0.2, 0.7]).values.tolist()
+    [[inf, 0.0, 0.0], [0.7, 0.0, 1.0], [0.2, 1.0, 1.0]]
+    """
+    labels, scores = checked(y, p)
+    thresholds, tp, fp = _cumulative(labels, scores)
+    if not len(labels) or not 0 < labels.sum() < len(labels):
+        return pd.DataFrame({"threshold": [], "fpr": [], "tpr": []}, dtype=np.float64)
+    return pd.DataFrame(
+        {
+            "threshold": np.concatenate([[np.inf], thresholds]),
+            "fpr": np.concatenate([[0.0], fp / fp[-1]]),
+            "tpr": np.concatenate([[0.0], tp / tp[-1]]),
+        }
+    )
+
+
+def pr_frame(y: npt.ArrayLike, p: npt.ArrayLike) -> pd.DataFrame:
+    """Precision and recall at every threshold.
+
+    Returns
+    -------
+    DataFrame
+        Columns `threshold` (descending, from the highest score), `precision`, `recall`; no rows without fake images.
+    """
+    labels, scores = checked(y, p)
+    thresholds, tp, fp = _cumulative(labels, scores)
+    if not labels.sum():
+        return pd.DataFrame({"threshold": [], "precision": [], "recall": []}, dtype=np.float64)
+    return pd.DataFrame({"threshold": thresholds, "precision": tp / (tp + fp), "recall": tp / tp[-1]})
+
+
+def reliability_frame(y: npt.ArrayLike, p: npt.ArrayLike, *, bins: int = BINS) -> pd.DataFrame:
+    """Claimed against observed share of fakes, in bins of equal mass.
+
+    Returns
+    -------
+    DataFrame
+        One row per bin that is not empty: `bin`, `images`, `score_low`, `score_high`, `mean_score`, `fake_share` and
+        its Wilson interval `low`, `high`. Images with equal scores are in one bin, so bins can differ in mass.
+    """
+    labels, scores = checked(y, p)
+    columns = ["bin", "images", "score_low", "score_high", "mean_score", "fake_share", "low", "high"]
+    if not len(labels):
+        return pd.DataFrame(columns=columns)
+    _, which, images = np.unique(scores, return_inverse=True, return_counts=True)
+    middle = (images.cumsum() - images / 2) / len(scores)
+    bin_index = bin_of(middle, bins)[which]
+    rows = []
+    for number in np.unique(bin_index):
+        inside = bin_index == number
+        share = wilson(int(labels[inside].sum()), int(inside.sum()))
+        own = scores[inside]
+        mean = float(own.mean())
+        rows.append((int(number), len(own), own.min(), own.max(), mean, share.value, share.low, share.high))
+    return pd.DataFrame(rows, columns=columns)
+
+
+def risk_coverage_frame(y: npt.ArrayLike, p: npt.ArrayLike, *, threshold: float = 0.5) -> pd.DataFrame:
+    """Error rate when only the most certain images are decided.
+
+    Returns
+    -------
+    DataFrame
+        Columns `coverage` (ascending share of images kept, ends at 1), `risk` (their error rate), `confidence` (the
+        lowest certainty kept, in [0, 1]; see `aurc`).
+    """
+    labels, scores = checked(y, p)
+    certainty = confidence(scores, threshold)
+    wrong = (scores >= threshold) != (labels == 1)
+    level, which, images = np.unique(-certainty, return_inverse=True, return_counts=True)
+    kept = images.cumsum()
+    errors = np.bincount(which, wrong, minlength=len(level)).cumsum()
+    return pd.DataFrame({"coverage": kept / max(len(labels), 1), "risk": errors / kept, "confidence": -level})
+
+
+def thin(frame: pd.DataFrame, points: int = 500) -> pd.DataFrame:
+    """Return at most `points` evenly spaced rows with the first and the last; for drawing only."""
+    if points < 2:
+        raise ValueError(f"At least 2 points are needed to draw a curve, not {points}.")
+    if len(frame) <= points:
+        return frame
+    return frame.iloc[np.linspace(0, len(frame) - 1, points).round().astype(int)].reset_index(drop=True)
