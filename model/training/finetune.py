@@ -1,0 +1,163 @@
+"""Gradient training of a whole network on random deliveries, resumable, with averaged weights.
+
+Batches are drawn with replacement by `model.training.data.balanced_weights`, so that labels are even and no source
+dominates. The averaged weights (exponential moving average; Polyak and Juditsky 1992) are what is evaluated and kept.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from sklearn.metrics import roc_auc_score
+from torch import Tensor, nn
+from torch.nn import functional
+
+from model.backbones import LinearHeadNet
+from model.training.config import FinetuneConfig, TrainConfig
+from model.training.data import balanced_weights
+from model.training.features import CropLoader
+from model.training.progress import Log
+from model.training.resnet import settle_batch_norms
+
+_BATCH = 32
+
+
+def fit_network(
+    config: TrainConfig,
+    method: FinetuneConfig,
+    network: LinearHeadNet,
+    frame: pd.DataFrame,
+    loader: CropLoader,
+    out: Path,
+    log: Log,
+) -> LinearHeadNet:
+    """Train; returns the averaged weights of the best validation AUC, in evaluation mode.
+
+    The state is written to `<out>/state.pt` at each evaluation and read back if it exists.
+    """
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    rows = np.flatnonzero(frame["split"].to_numpy() == "train")
+    val_rows = np.flatnonzero(frame["split"].to_numpy() == "val")
+    labels = frame["label"].to_numpy()
+    weights = balanced_weights(frame.iloc[rows])
+    steps = math.ceil(method.epochs * len(rows) / method.batch_size)
+
+    def draw(step: int) -> list[tuple[int, int]]:
+        rng = np.random.default_rng([config.seed, step])
+        chosen = rng.choice(len(rows), method.batch_size, p=weights / weights.sum())
+        return [(int(rows[index]), 1 + step * method.batch_size + place) for place, index in enumerate(chosen)]
+
+    if config.init.startswith("donor:half_resnet50"):
+        settle_batch_norms(network, torch.cat([loader.batch(draw(step)) for step in range(4)]))
+    network.to(device, memory_format=torch.channels_last).requires_grad_(True)
+    optimiser = torch.optim.AdamW(_groups(network, method))
+    averaged = copy.deepcopy(network).eval().requires_grad_(False)
+    state = {"step": 0, "best": -1.0, "best_weights": None, "stale": 0}
+    saved = out / "state.pt"
+    if saved.is_file():
+        loaded = torch.load(saved, map_location=device, weights_only=True)
+        network.load_state_dict(loaded.pop("network"))
+        averaged.load_state_dict(loaded.pop("averaged"))
+        optimiser.load_state_dict(loaded.pop("optimiser"))
+        state = loaded
+        log.line(f"continuing at step {state['step']} of {steps}")
+
+    running = 0.0
+    for step, images in _prefetch(loader, draw, state["step"], steps):
+        for group in optimiser.param_groups:
+            group["lr"] = group["peak"] * _schedule(step, steps, method.warmup_share)
+        targets = torch.tensor([labels[row] for row, _ in draw(step)], dtype=torch.float32, device=device)
+        targets = targets * (1 - method.label_smoothing) + method.label_smoothing / 2
+        network.train()
+        with torch.autocast(device.type, torch.bfloat16):
+            cells = network.forward_features(images.to(device, memory_format=torch.channels_last))
+        logits = network.forward_head(cells.float())
+        loss = functional.binary_cross_entropy_with_logits(logits, targets)
+        optimiser.zero_grad(set_to_none=True)
+        loss.backward()
+        nn.utils.clip_grad_norm_(network.parameters(), 5.0)
+        optimiser.step()
+        _average(averaged, network, min(method.average_decay, (1 + step) / (10 + step)))
+        running = loss.item() if step == 0 else 0.98 * running + 0.02 * loss.item()
+        if (step + 1) % 10 == 0:
+            log.line(f"step {step + 1}/{steps}: loss {running:.4f}")
+        if (step + 1) % method.evaluate_every == 0 or step + 1 == steps:
+            auc = float(roc_auc_score(labels[val_rows], predict(averaged, loader, val_rows, "hard", log)))
+            log.record(step=step + 1, loss=running, val_hard_auc=auc)
+            log.line(f"step {step + 1}/{steps}: AUC on val (hard tier) {auc:.4f}")
+            if auc > state["best"]:
+                weights_now = {name: value.clone() for name, value in averaged.state_dict().items()}
+                state |= {"best": auc, "best_weights": weights_now, "stale": 0}
+            else:
+                state["stale"] += 1
+            state["step"] = step + 1
+            parts = {"network": network, "averaged": averaged, "optimiser": optimiser}
+            partial = saved.with_suffix(".partial")
+            torch.save(state | {name: part.state_dict() for name, part in parts.items()}, partial)
+            partial.rename(saved)
+            if state["stale"] >= method.patience:
+                log.line(f"no better for {method.patience} evaluations: stopping")
+                break
+    averaged.load_state_dict(state["best_weights"])
+    return averaged.cpu().to(memory_format=torch.contiguous_format)
+
+
+@torch.inference_mode()
+def predict(network: LinearHeadNet, loader: CropLoader, rows: np.ndarray, view: str | int, log: Log) -> np.ndarray:
+    """Logits (N,) of one view of some rows."""
+    device = next(network.parameters()).device
+    network.eval()
+    batches = [[(int(row), view) for row in rows[start : start + _BATCH]] for start in range(0, len(rows), _BATCH)]
+    with ThreadPoolExecutor(1) as pool:
+        parts = []
+        for images in log.track(pool.map(loader.batch, batches), f"scoring view {view}"):
+            with torch.autocast(device.type, torch.bfloat16):
+                cells = network.forward_features(images.to(device, memory_format=torch.channels_last))
+            parts.append(network.forward_head(cells.float()).cpu())
+    return torch.cat(parts).numpy()
+
+
+def _groups(network: LinearHeadNet, method: FinetuneConfig) -> list[dict]:
+    """Parameters with decay (weights) and without (norms and biases); the head has its own rate."""
+    groups = []
+    for module, peak in ((network.extractor, method.learning_rate), (network.head, method.head_learning_rate)):
+        for decayed in (True, False):
+            chosen = [parameter for parameter in module.parameters() if (parameter.ndim >= 2) == decayed]
+            decay = method.weight_decay if decayed else 0.0
+            groups.append({"params": chosen, "peak": peak, "lr": peak, "weight_decay": decay})
+    return groups
+
+
+def _schedule(step: int, steps: int, warmup_share: float) -> float:
+    """Linear warm-up, then half a cosine to zero."""
+    warmup = max(1, round(steps * warmup_share))
+    if step < warmup:
+        return (step + 1) / warmup
+    return 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, steps - warmup)))
+
+
+@torch.no_grad()
+def _average(averaged: nn.Module, network: nn.Module, decay: float) -> None:
+    for mine, theirs in zip(averaged.state_dict().values(), network.state_dict().values(), strict=True):
+        if mine.is_floating_point():
+            mine.lerp_(theirs, 1 - decay)
+        else:
+            mine.copy_(theirs)
+
+
+def _prefetch(loader: CropLoader, draw, first: int, steps: int) -> Iterator[tuple[int, Tensor]]:  # noqa: ANN001
+    """Load two batches ahead of the network."""
+    with ThreadPoolExecutor(1) as pool:
+        ahead = [pool.submit(loader.batch, draw(step)) for step in range(first, min(first + 2, steps))]
+        for step in range(first, steps):
+            images = ahead.pop(0).result()
+            if step + 2 < steps:
+                ahead.append(pool.submit(loader.batch, draw(step + 2)))
+            yield step, images
