@@ -1,0 +1,1 @@
+"""The screen of Reality Check: pages, charts, jobs and the server around `model`."""

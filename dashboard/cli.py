@@ -1,0 +1,513 @@
+"""The command `reality-check`: everything the dashboard does, for scripts.
+
+Results go to stdout, progress and messages to stderr. Exit code 0: done; 1: done, but some images could not be read
+(each is named in the results); 2: the input or the settings cannot be used, and one line on stderr says why.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+
+import typer
+
+if TYPE_CHECKING:  # torch takes a second to import: each command imports what it needs
+    from model.calibration import Thresholds
+    from model.detector import Detector
+    from model.results import ImageResult
+    from model.sources import ImageSource, SourceSet
+    from model.training.config import TrainConfig
+
+app = typer.Typer(
+    name="reality-check",
+    help="Tell AI-generated faces from photographs, see why, and measure how often that is wrong.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+SOME_FAILED, UNUSABLE = 1, 2
+_IMAGES = ("image could", "images could")
+_SHOWN = 10  # names listed on stderr before "and N more"
+
+
+class Tier(StrEnum):
+    """How pictures are delivered before they are judged; see `model.tiers`."""
+
+    clean = "clean"
+    web = "web"
+    hard = "hard"
+
+
+class Precision(StrEnum):
+    """Arithmetic of the network."""
+
+    fp32 = "fp32"
+    bf16 = "bf16"
+
+
+class Architecture(StrEnum):
+    """Networks with a recipe for training on a plain folder."""
+
+    clip_vit_b16 = "clip_vit_b16"
+    resnet50 = "resnet50"
+
+
+Checkpoint = Annotated[str | None, typer.Option("--checkpoint", "-c", help="Name or path of a checkpoint.")]
+Arithmetic = Annotated[Precision | None, typer.Option(help="Arithmetic; the setting `precision` if not given.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        from model import __version__
+
+        typer.echo(f"reality-check {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def main(
+    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print it.")] = False,
+) -> None:
+    """Tell AI-generated faces from photographs, see why, and measure how often that is wrong."""
+
+
+@app.command(name="app")
+def serve(
+    address: Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0 for every network.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=1, max=65535, help="Port to listen on.")] = 8501,
+) -> None:
+    """Start the dashboard and print its address."""
+    with _usable():
+        from dashboard import server
+        from dashboard.settings import get_settings
+
+        settings = get_settings()
+        server.check_free(address, port)
+        typer.echo(f"Reality Check: {server.url(address, port)}   (Ctrl+C stops it)")
+        sys.stdout.flush()
+        server.run(settings, address, port)
+
+
+@app.command()
+def classify(
+    images: Annotated[list[str], typer.Argument(metavar="IMAGE...", help="Image files.")],
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object per image and line.")] = False,
+    heatmap: Annotated[Path | None, typer.Option(help="Folder for one evidence picture per face (PNG).")] = None,
+    checkpoint: Checkpoint = None,
+    precision: Arithmetic = None,
+) -> None:
+    """Judge single images."""
+    with _usable():
+        from model.sources import Source, SourceError
+
+        if not any(os.path.isfile(image) for image in images):
+            raise SourceError(f"{images[0]}: there is no such image file. For a folder use `reality-check bulk`.")
+        detector = _detector(checkpoint, precision)
+        if heatmap is not None:
+            heatmap.mkdir(parents=True, exist_ok=True)
+        sources = [Source(_printable(image), Path(image)) for image in images]
+        failed = False
+        for source, result in zip(sources, detector.classify_many(sources), strict=True):
+            failed |= result.error is not None
+            _print_result(result, as_json=as_json)
+            if heatmap is not None:
+                _write_heatmaps(detector, source, result, heatmap)
+    if failed:
+        raise typer.Exit(SOME_FAILED)
+
+
+@app.command()
+def bulk(
+    source: Annotated[
+        str, typer.Argument(metavar="FOLDER|ZIP|LIST", help="LIST: a .txt file with one path per line; - reads stdin.")
+    ],
+    out: Annotated[Path, typer.Option(help="Table to write, .csv or .parquet: one row per face.")],
+    resume: Annotated[bool, typer.Option("--resume", help="Take over what an earlier run has judged.")] = False,
+    checkpoint: Checkpoint = None,
+    precision: Arithmetic = None,
+) -> None:
+    """Judge any number of images and write a table."""
+    with _usable():
+        from dashboard.settings import get_settings
+        from model import bulk as bulk_run
+
+        found = _sources(source)
+        detector = _detector(checkpoint, precision)
+        _report_skipped(found.skipped)
+        with _progress("Classifying") as progress:
+            summary = bulk_run.run(
+                detector, found, out, resume=resume, batch_size=get_settings().batch_size, progress=progress
+            )
+    verdicts = ", ".join(f"{count:,} {name.replace('_', ' ')}" for name, count in sorted(summary.verdicts.items()))
+    typer.echo(f"{summary.images:,} images: {verdicts}. Written to {out}.")
+    if summary.taken_over:
+        typer.echo(f"{summary.taken_over:,} of them were taken over from an earlier run.", err=True)
+    if summary.failed:
+        _list([message for _, message in summary.failed], _counted(len(summary.failed), *_IMAGES) + " not be read:")
+        raise typer.Exit(SOME_FAILED)
+
+
+@app.command()
+def evaluate(
+    source: Annotated[
+        Path, typer.Argument(metavar="FOLDER|CSV|ZIP", help="Folders real/ and fake/, or a table with path and label.")
+    ],
+    out: Annotated[Path | None, typer.Option(help="Folder for metrics.json, predictions and report.html.")] = None,
+    checkpoint: Checkpoint = None,
+    tier: Annotated[Tier, typer.Option(help="Judge copies as this kind of delivery brings them.")] = Tier.clean,
+    group_by: Annotated[str, typer.Option(metavar="COLUMN", help="Column whose values are compared.")] = "group",
+    threshold: Annotated[
+        float | None, typer.Option(min=0, max=1, help="Call fake from this probability; else the checkpoint's own.")
+    ] = None,
+    precision: Arithmetic = None,
+    as_json: AsJson = False,
+) -> None:
+    """Measure the detector on images whose answer is known."""
+    with _usable():
+        from dashboard import evaluation
+        from dashboard.settings import get_settings
+        from model.dataset import load_labelled
+
+        labelled = load_labelled(source)
+        if group_by not in labelled.frame:
+            raise UnusableError(f"{source}: there is no column {group_by!r}; there are {', '.join(labelled.frame)}.")
+        detector = _detector(checkpoint, precision, threshold)
+        for row in labelled.folders.itertuples():
+            typer.echo(f"{row.folder}: {row.label}, {row.images:,} images", err=True)
+        _report_skipped(labelled.skipped)
+        with _progress("Classifying") as progress:
+            predictions = evaluation.predict(
+                detector, labelled, delivery=tier, batch_size=get_settings().batch_size, progress=progress
+            )
+        typer.echo("Computing figures and intervals", err=True)
+        done = evaluation.measure(labelled, predictions, threshold=threshold, group_by=group_by, delivery=tier)
+        if out is not None:
+            for path in evaluation.write(done, out):
+                typer.echo(f"Wrote {path}", err=True)
+    if as_json:
+        typer.echo(evaluation.json_text(done.metrics), nl=False)
+    else:
+        typer.echo(evaluation.summary(done.metrics))
+    errors = predictions.loc[predictions["error"].notna(), "error"]
+    if len(errors):
+        _list(errors.tolist(), _counted(len(errors), *_IMAGES) + " not be read:")
+        raise typer.Exit(SOME_FAILED)
+
+
+@app.command()
+def audit(
+    source: Annotated[Path, typer.Argument(metavar="FOLDER|CSV|ZIP", help="A labelled set, as for evaluate.")],
+    as_json: AsJson = False,
+) -> None:
+    """Look for what would make an evaluation on a labelled set misleading."""
+    with _usable():
+        from dataclasses import asdict
+
+        from model.audit import audit as examine
+        from model.dataset import load_labelled
+
+        labelled = load_labelled(source)
+        findings = [asdict(finding) for finding in examine(labelled, None)]
+    if as_json:
+        typer.echo(json.dumps(findings, indent=2, ensure_ascii=False, default=str))
+        return
+    counts = ", ".join(f"{count:,} {name}" for name, count in labelled.counts.items())
+    typer.echo(f"{len(labelled):,} images: {counts}.")
+    for finding in findings:
+        typer.echo(f"\n{finding['code']} ({finding['severity']}): {finding['title']}")
+        typer.echo(f"  {finding['detail']}\n  {finding['advice']}")
+    if not findings:
+        typer.echo("Nothing found that would mislead.")
+
+
+@app.command()
+def models(as_json: AsJson = False) -> None:
+    """List the bundled checkpoints and what was measured of them."""
+    with _usable():
+        from model.checkpoint import list_checkpoints
+
+        found = list_checkpoints()
+    if as_json:
+        entries = [{"name": info.name, "default": info.default, "sha256": info.sha256, **info.header} for info in found]
+        typer.echo(json.dumps(entries, indent=2, ensure_ascii=False))
+        return
+    for info in found:
+        mark = " (default)" if info.default else ""
+        typer.echo(f"{info.name}{mark}: {info.header['architecture']}, {info.header['licence']}, {info.sha256[:12]}")
+        limits = info.thresholds
+        rate = "unknown" if limits.fpr is None else f"{limits.fpr:.1%}"
+        typer.echo(f"  fake from {limits.fake:.3f}, real up to {limits.real:.3f}; stated false-positive rate {rate}")
+        for name, figures in info.header["metrics"].items():
+            if isinstance(figures, dict) and "roc_auc" in figures:
+                typer.echo(f"  {name}: {_figures(figures)}")
+    if not found:
+        typer.echo("No checkpoint is bundled. Train one with `reality-check train`.", err=True)
+
+
+@app.command()
+def train(
+    folder: Annotated[
+        Path | None, typer.Argument(help="Labelled folder (real/, fake/) to train on; split at random by group.")
+    ] = None,
+    config: Annotated[Path | None, typer.Option(help="Recipe (TOML), such as those in model/training/configs.")] = None,
+    architecture: Annotated[
+        Architecture, typer.Option(help="Recipe to use with FOLDER when no --config is given.")
+    ] = Architecture.clip_vit_b16,
+    data: Annotated[Path | None, typer.Option(help="Folder of the images; in place of the recipe's.")] = None,
+    manifest: Annotated[Path | None, typer.Option(help="Table path,label,split[,group]; in place of it.")] = None,
+    folds: Annotated[Path | None, typer.Option(help="Leave-one-out folds (CSV); in place of the recipe's.")] = None,
+    init: Annotated[
+        str | None, typer.Option(help="donor:NAME, imagenet, scratch or a checkpoint; in place of the recipe's.")
+    ] = None,
+    name: Annotated[str | None, typer.Option(help="Name of the new checkpoint.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder of the run; runs/NAME if not given.")] = None,
+) -> None:
+    """Train a checkpoint, on your own images or by a bundled recipe; an interrupted run continues."""
+    with _usable():
+        from model.training.run import train as fit
+
+        recipe = _recipe(folder, config, architecture, data, manifest, folds, init, name)
+        info = fit(recipe, out or Path("runs") / recipe.name)
+    typer.echo(f"{info.path}")
+    typer.echo(f"Use it: reality-check classify --checkpoint {info.path} IMAGE", err=True)
+
+
+class UnusableError(ValueError):
+    """Input that a command cannot use."""
+
+
+@contextmanager
+def _usable() -> Iterator[None]:
+    """Turn what is wrong with the input into one line on stderr and exit code 2."""
+    try:
+        yield
+    except (ValueError, RuntimeError, OSError) as error:
+        if not _is_expected(error):
+            raise
+        _give_up(_one_line(error))
+    except KeyboardInterrupt:
+        typer.echo("Interrupted.", err=True)
+        raise typer.Exit(130) from None
+
+
+def _is_expected(error: Exception) -> bool:
+    """Whether the message was written for users; anything else is a defect and keeps its traceback."""
+    if isinstance(error, OSError):
+        return error.filename is not None
+    known = ("model", "dashboard", "pydantic_core", "pydantic_settings", "tomllib")
+    return type(error).__module__.split(".")[0] in known
+
+
+def _one_line(error: Exception) -> str:
+    if isinstance(error, OSError) and error.filename is not None:
+        return f"{error.filename}: {error.strerror}."
+    entries = getattr(error, "errors", None)
+    if callable(entries):  # pydantic: a setting
+        text = "; ".join(f"{'.'.join(map(str, entry['loc']))}: {entry['msg']}" for entry in entries())
+        return f"settings: {text}. Correct reality-check.toml or the REALITY_CHECK_ variables."
+    if type(error).__module__ == "tomllib":
+        return f"reality-check.toml: is not valid TOML ({error})."
+    return " ".join(str(error).split())
+
+
+def _give_up(message: str) -> NoReturn:
+    typer.echo(f"reality-check: {message}", err=True)
+    raise typer.Exit(UNUSABLE)
+
+
+def _detector(checkpoint: str | None, precision: Precision | None, threshold: float | None = None) -> Detector:
+    import torch
+
+    from dashboard.settings import get_settings
+    from model.detector import Detector
+
+    settings = get_settings()
+    if settings.threads:
+        torch.set_num_threads(settings.threads)
+    detector = Detector.load(checkpoint or settings.default_checkpoint, precision=precision or settings.precision)
+    return detector if threshold is None else detector.with_thresholds(_custom(detector.thresholds, threshold))
+
+
+def _custom(own: Thresholds, fake: float) -> Thresholds:
+    from model.calibration import Thresholds
+
+    return Thresholds(real=min(own.real, fake), fake=fake, fpr=None, custom=True)
+
+
+def _sources(text: str) -> SourceSet:
+    from model.sources import Source, SourceError, SourceSet, from_path
+
+    path = Path(text)
+    if text == "-":
+        lines, base = sys.stdin.read().splitlines(), Path()
+    elif path.suffix.lower() in (".txt", ".lst") and path.is_file():
+        try:
+            lines, base = path.read_text("utf-8-sig").splitlines(), path.parent
+        except UnicodeDecodeError as error:
+            raise SourceError(f"{path}: is not a UTF-8 list of paths ({error.reason}). Save it as UTF-8.") from error
+    else:
+        found = from_path(path)
+        if not len(found):
+            raise SourceError(f"{path}: holds no images by their names ({len(found.skipped)} other files).")
+        return found
+    names = [line.strip() for line in lines if line.strip()]
+    if not names:
+        raise SourceError(f"{text}: lists no paths. Write one path per line.")
+    sources = [Source(_printable(name), base / name) for name in dict.fromkeys(names)]
+    return SourceSet(sources, [], root=path.stem)
+
+
+def _recipe(
+    folder: Path | None,
+    config: Path | None,
+    architecture: Architecture,
+    data: Path | None,
+    manifest: Path | None,
+    folds: Path | None,
+    init: str | None,
+    name: str | None,
+) -> TrainConfig:
+    """The configuration that the options of `train` describe."""
+    from pydantic import ValidationError
+
+    from model.training import config as recipes
+
+    if config is None and folder is None:
+        raise UnusableError("name a labelled folder or a recipe: `train FOLDER` or `train --config FILE`.")
+    changes: dict[str, Any] = {}
+    if config is None:
+        bundled = Path(recipes.__file__).parent / "configs"
+        if architecture is Architecture.resnet50:
+            base = recipes.load(bundled / "resnet50_half.toml")
+            changes = {"name": "resnet50", "options": {}, "init": "imagenet"}
+        else:
+            base = recipes.load(bundled / f"{architecture}.toml")
+    else:
+        base = recipes.load(config)
+    places: dict[str, Any] = {"root": data, "manifest": manifest, "folds": folds}
+    if folder is not None:
+        if not folder.is_dir():
+            raise UnusableError(f"{folder}: is not a folder.")
+        changes["data"] = base.data.model_copy(update={"root": folder, "manifest": None, "folds": None})
+        base = base.model_copy(update=changes)
+    given = {key: value for key, value in places.items() if value is not None}
+    changes["data"] = base.data.model_copy(update=given)
+    changes |= {key: value for key, value in (("init", init), ("name", name)) if value is not None}
+    try:
+        return recipes.TrainConfig.model_validate(base.model_copy(update=changes).model_dump())
+    except ValidationError as error:
+        reasons = "; ".join(f"{'.'.join(map(str, entry['loc']))}: {entry['msg']}" for entry in error.errors())
+        raise UnusableError(reasons) from error
+
+
+def _print_result(result: ImageResult, *, as_json: bool) -> None:
+    if as_json:
+        typer.echo(json.dumps(result.to_dict(), ensure_ascii=False, allow_nan=False))
+        return
+    from dashboard import words
+
+    verdict = words.VERDICTS[result.verdict].title
+    if result.p_fake is None:
+        reason = words.summary(result).removeprefix(f"{result.name}: ")
+        typer.echo(f"{result.name}: {verdict}. {reason}")
+        return
+    count = len(result.faces)
+    which = "1 face" if count == 1 else f"face {(result.deciding_face or 0) + 1} of {count} decides"
+    typer.echo(f"{result.name}: {verdict}. Probability of AI-generated {words.percent(result.p_fake)}, {which}.")
+
+
+def _write_heatmaps(detector: Detector, source: ImageSource, result: ImageResult, folder: Path) -> None:
+    """One PNG per examined face: the crop, and beside it the same with its signed evidence."""
+    from PIL import Image
+
+    from dashboard.overlay import overlay
+    from model.imaging import decode
+
+    if result.deciding_face is None:
+        return
+    image = decode(source.read()).pixels
+    for number, face in enumerate(result.faces, start=1):
+        if face.evidence is None:
+            continue
+        crop = detector.crop(image, face.face)
+        pair = Image.new("RGB", (2 * crop.width, crop.height))
+        pair.paste(crop, (0, 0))
+        pair.paste(overlay(crop, face.evidence), (crop.width, 0))
+        path = folder / f"{Path(source.name).stem}-{result.sha256[:8]}-face{number}.png"
+        pair.save(path)
+        typer.echo(f"Wrote {path}", err=True)
+
+
+def _figures(figures: dict[str, Any]) -> str:
+    wanted = {"roc_auc": "AUC", "accuracy": "accuracy", "recall": "recall", "specificity": "specificity"}
+    parts = [
+        f"{title} {figures[key]['value']:.4f}" for key, title in wanted.items() if _value(figures, key) is not None
+    ]
+    counts = f"{figures['n_real']:,} real, {figures['n_fake']:,} fake" if "n_real" in figures else ""
+    return ", ".join(parts) + (f" on {counts}" if counts else "")
+
+
+def _value(figures: dict[str, Any], key: str) -> float | None:
+    entry = figures.get(key)
+    return entry.get("value") if isinstance(entry, dict) else None
+
+
+@contextmanager
+def _progress(what: str) -> Iterator[Callable[[int, int], None]]:
+    """A bar on stderr; a line now and then where stderr is not a terminal."""
+    if not sys.stderr.isatty():
+        yield _lines(what)
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task(what, total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)
+
+
+def _lines(what: str, every: float = 20.0) -> Callable[[int, int], None]:
+    last = time.monotonic()
+
+    def show(done: int, total: int) -> None:
+        nonlocal last
+        if done == total or time.monotonic() - last > every:
+            last = time.monotonic()
+            typer.echo(f"{what}: {done:,} of {total:,}", err=True)
+
+    return show
+
+
+def _report_skipped(skipped: Sequence[tuple[str, str]]) -> None:
+    if skipped:
+        _list(
+            [f"{name}: {reason}" for name, reason in skipped],
+            _counted(len(skipped), "file was", "files were") + " left out:",
+        )
+
+
+def _list(lines: Sequence[str], title: str) -> None:
+    typer.echo(title, err=True)
+    for line in lines[:_SHOWN]:
+        typer.echo(f"  {line}", err=True)
+    if len(lines) > _SHOWN:
+        typer.echo(f"  and {len(lines) - _SHOWN:,} more", err=True)
+
+
+def _counted(count: int, one: str, many: str) -> str:
+    return f"{count:,} {one if count == 1 else many}"
+
+
+def _printable(name: str) -> str:
+    """The name in valid UTF-8; file systems do not promise it."""
+    return name.encode("utf-8", "surrogateescape").decode("utf-8", "replace")

@@ -1,0 +1,196 @@
+"""What visitors hand in: uploaded files, a ZIP archive, or a folder on the server, as image sources.
+
+Uploads are first looked at in memory; `spool` then writes them into a job's own folder under names that we choose, so
+that the job does not depend on the browser session. Server paths are accepted only inside the allowed roots.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Protocol
+
+from dashboard.settings import Settings, sample_dir
+from model.imaging import SUFFIXES
+from model.sources import ImageSource, MemorySource, Source, SourceError, SourceSet, ZipLimits, from_zip
+
+IMAGE_TYPES = sorted(suffix.removeprefix(".") for suffix in SUFFIXES)
+# What browsers are asked to offer: everything they know as an image, and what some of them do not.
+BROWSER_TYPES = ["image", ".heic", ".heif", ".avif", ".mpo", ".jfif"]
+UPLOAD_TYPES = [*BROWSER_TYPES, ".zip"]
+_MAX_CHOICES = 300
+_MAX_DEPTH = 3
+
+
+class Upload(Protocol):
+    """What Streamlit's uploader returns."""
+
+    name: str
+    size: int
+
+    def getvalue(self) -> bytes: ...
+
+
+class IntakeError(ValueError):
+    """Something that cannot be accepted; the message says what to do."""
+
+
+@dataclass(frozen=True)
+class ServerPlace:
+    """A folder or file on the server that may be examined. `label` never shows where the root lies."""
+
+    label: str
+    path: Path
+
+
+def zip_limits(settings: Settings) -> ZipLimits:
+    """Limits for archives."""
+    return ZipLimits(max_members=settings.max_zip_files, max_total_bytes=settings.max_zip_mb * 2**20)
+
+
+def from_uploads(files: Sequence[Upload], settings: Settings, *, folder: Path | None = None) -> SourceSet:
+    """Sources of uploaded images and archives.
+
+    Parameters
+    ----------
+    folder : Path, optional
+        Where the files are written first. Without it they are read from the browser session's memory.
+
+    Raises
+    ------
+    IntakeError
+        If the upload exceeds a limit or an archive cannot be used.
+    """
+    total = sum(file.size for file in files)
+    if len(files) > settings.session_upload_files:
+        raise IntakeError(
+            f"{len(files):,} files were uploaded; at most {settings.session_upload_files:,} are accepted. Pack them as "
+            "one ZIP file."
+        )
+    if total > settings.session_upload_mb * 2**20:
+        raise IntakeError(
+            f"The upload has {total / 2**20:,.0f} MB; at most {settings.session_upload_mb:,} MB are accepted."
+        )
+    sources: list[ImageSource] = []
+    skipped: list[tuple[str, str]] = []
+    archives = [file for file in files if file.name.lower().endswith(".zip")]
+    for number, file in enumerate(sorted(files, key=lambda entry: entry.name)):
+        name = _safe_name(file.name)
+        if file not in archives:
+            sources.append(_loose(file, name, number, folder))
+            continue
+        found = _archive(file, name, number, folder, settings)
+        # Several archives, or an archive beside loose files: the archive's name keeps their members apart.
+        prefix = f"{found.root}/" if len(files) > 1 else ""
+        sources += [_renamed(source, prefix + source.name) for source in found]
+        skipped += [(prefix + entry, reason) for entry, reason in found.skipped]
+    root = Path(_safe_name(archives[0].name)).stem if len(files) == 1 and archives else ""
+    return SourceSet(_unique(sources), skipped, root=root)
+
+
+def roots(settings: Settings) -> list[ServerPlace]:
+    """The folders that visitors may examine: the bundled samples and whatever the operator allowed."""
+    places = [ServerPlace("Bundled samples", sample_dir())]
+    places += [ServerPlace(root.name or str(root), root) for root in settings.folder_roots]
+    return [place for place in places if place.path.is_dir()]
+
+
+def server_places(settings: Settings, *, suffixes: tuple[str, ...] = ()) -> list[ServerPlace]:
+    """Folders below the roots, to a small depth, and files that end in `suffixes` (archives, manifests)."""
+    places: list[ServerPlace] = []
+    for root in roots(settings):
+        for current, folders, files in os.walk(root.path):
+            here = Path(current)
+            inside = here.relative_to(root.path)
+            folders[:] = sorted(name for name in folders if not name.startswith(".") and not (here / name).is_symlink())
+            label = "/".join((root.label, *inside.parts))
+            places.append(ServerPlace(label, here))
+            places += [
+                ServerPlace(f"{label}/{name}", here / name)
+                for name in sorted(files)
+                if name.lower().endswith(suffixes) and suffixes and not name.startswith(".")
+            ]
+            if len(inside.parts) >= _MAX_DEPTH:
+                folders[:] = []
+            if len(places) >= _MAX_CHOICES:
+                return places[:_MAX_CHOICES]
+    return places
+
+
+def allowed(path: Path, settings: Settings) -> Path:
+    """The real path, if it lies inside an allowed root.
+
+    Raises
+    ------
+    IntakeError
+        If it does not, or does not exist. Both read alike: the message must not tell what exists elsewhere.
+    """
+    try:
+        real = path.resolve(strict=True)
+    except (OSError, RuntimeError):
+        real = None
+    if real is None or not any(real.is_relative_to(root.path.resolve()) for root in roots(settings)):
+        raise IntakeError("This place is not available. Choose one of the listed folders.")
+    return real
+
+
+def _archive(file: Upload, name: str, number: int, folder: Path | None, settings: Settings) -> SourceSet:
+    limits = zip_limits(settings)
+    try:
+        if folder is None:
+            found = from_zip(_Named(file.getvalue(), name), limits)  # type: ignore[arg-type]
+        else:
+            location = folder / f"{number:06d}.zip"
+            location.write_bytes(file.getvalue())
+            found = from_zip(location, limits)
+    except SourceError as error:
+        raise IntakeError(str(error).replace(f"{number:06d}.zip", name)) from error
+    found.root = Path(name).stem
+    return found
+
+
+@dataclass
+class _Named:
+    """Bytes with a name, as `from_zip` takes them."""
+
+    data: bytes
+    name: str
+
+    def getvalue(self) -> bytes:
+        return self.data
+
+
+def _loose(file: Upload, name: str, number: int, folder: Path | None) -> ImageSource:
+    if folder is None:
+        return MemorySource(name, file.getvalue())
+    location = folder / f"{number:06d}.bin"
+    location.write_bytes(file.getvalue())
+    return Source(name, location)
+
+
+def _safe_name(name: str) -> str:
+    """An uploaded name as a relative posix path on one line; it is only ever a label."""
+    parts = [part for part in PurePosixPath(name.replace("\\", "/")).parts if part not in ("/", "..", ".")]
+    text = "/".join(parts) or "unnamed"
+    return "".join(character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in text)
+
+
+def _renamed(source: ImageSource, name: str) -> ImageSource:
+    if name == source.name:
+        return source
+    if isinstance(source, Source):
+        return Source(name, source.location, source.member, source.archive)
+    return MemorySource(name, source.read())
+
+
+def _unique(sources: list[ImageSource]) -> list[ImageSource]:
+    """The same sources; a name that occurs again gets a number before its suffix."""
+    seen: dict[str, int] = {}
+    out = []
+    for source in sources:
+        count = seen[source.name] = seen.get(source.name, 0) + 1
+        path = PurePosixPath(source.name)
+        out.append(source if count == 1 else _renamed(source, str(path.with_name(f"{path.stem} ({count}){path.suffix}"))))
+    return out

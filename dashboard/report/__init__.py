@@ -1,0 +1,5 @@
+"""The evaluation report: one HTML file that needs nothing else, prints well, and says what its figures do not show."""
+
+from dashboard.report._render import render
+
+__all__ = ["render"]

@@ -1,0 +1,97 @@
+"""One registry of everything an operator may set.
+
+Values come, strongest first, from arguments, from environment variables that start with `REALITY_CHECK_`, and from
+`reality-check.toml` in the working directory. Field descriptions are the documentation: the settings page of the docs
+is generated from them.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from functools import lru_cache
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field, field_validator
+from pydantic_settings import (
+    BaseSettings,
+    NoDecode,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    TomlConfigSettingsSource,
+)
+
+ROOT = Path(__file__).resolve().parent.parent
+TOML_NAME = "reality-check.toml"
+
+
+def _default_data_dir() -> Path:
+    base = os.environ.get("XDG_DATA_HOME")
+    return (Path(base) if base else Path.home() / ".local" / "share") / "reality-check"
+
+
+class Settings(BaseSettings):
+    """What the dashboard and the command line may be told."""
+
+    model_config = SettingsConfigDict(env_prefix="REALITY_CHECK_", toml_file=TOML_NAME, extra="forbid", frozen=True)
+
+    folder_roots: Annotated[tuple[Path, ...], NoDecode] = Field(
+        default=(),
+        description="Folders on the server whose images visitors may examine. Empty: only the bundled samples.",
+    )
+    data_dir: Path = Field(
+        default_factory=_default_data_dir,
+        description="Where the application may write; uploads of running jobs lie in its subfolder `spool`.",
+    )
+    default_checkpoint: str | None = Field(
+        default=None, description="Name or path of the checkpoint to use. Unset: the bundled default."
+    )
+    precision: Literal["fp32", "bf16"] = Field(default="fp32", description="Arithmetic of the network.")
+    threads: int = Field(default=0, ge=0, description="Processor threads of the network. 0: PyTorch decides.")
+    preload: bool = Field(default=True, description="Load the network before the first visitor arrives.")
+    batch_size: int = Field(default=16, ge=1, le=256, description="Faces per forward pass in bulk work.")
+
+    max_upload_mb: int = Field(default=200, ge=1, description="Largest single file a browser may send, in MB.")
+    session_upload_mb: int = Field(default=1000, ge=1, description="Bytes one browser session may hold, in MB.")
+    session_upload_files: int = Field(default=1000, ge=1, description="Files one browser session may hold.")
+    max_zip_files: int = Field(default=20_000, ge=1, description="Entries a ZIP archive may have.")
+    max_zip_mb: int = Field(default=4000, ge=1, description="Size of a ZIP archive when unpacked, in MB.")
+
+    max_queued_jobs: int = Field(default=8, ge=1, description="Background jobs that may wait or run at one time.")
+    keep_jobs: int = Field(default=20, ge=1, description="Finished jobs kept for download before the oldest goes.")
+    keep_hours: float = Field(default=12.0, gt=0, description="Hours after which a finished job is forgotten.")
+
+    @field_validator("folder_roots", mode="before")
+    @classmethod
+    def _split_paths(cls, value: object) -> object:
+        """Accept the notation of PATH in environment variables, beside a JSON list."""
+        if not isinstance(value, str):
+            return value
+        if value.lstrip().startswith("["):
+            return json.loads(value)
+        return tuple(part for part in value.split(os.pathsep) if part)
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Arguments, then environment, then the TOML file."""
+        return (init_settings, env_settings, TomlConfigSettingsSource(settings_cls))
+
+
+@lru_cache(maxsize=1)
+def get_settings() -> Settings:
+    """The settings of this process, read once."""
+    return Settings()
+
+
+def sample_dir() -> Path:
+    """The bundled sample images: beside the code in a checkout, inside the package when installed."""
+    shipped = Path(__file__).resolve().parent / "_shipped" / "sample_images"
+    return shipped if shipped.is_dir() else ROOT / "sample_images"

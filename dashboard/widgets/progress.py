@@ -1,0 +1,59 @@
+"""A background job as it goes: progress, rate, time left, counts, cancel."""
+
+from __future__ import annotations
+
+import streamlit as st
+
+from dashboard import words
+from dashboard.jobs import CANCELLED, FAILED, QUEUED, Job, JobQueue
+
+POLL_SECONDS = 1.0
+
+
+def watch(queue: JobQueue, job: Job) -> None:
+    """Show a job that waits or runs; the page runs again once when it ends."""
+
+    @st.fragment(run_every=POLL_SECONDS)
+    def panel() -> None:
+        now = queue.progress(job)
+        if now.finished:
+            st.rerun()
+        with st.container(border=True):
+            if now.state == QUEUED:
+                st.markdown(f"**{words.plain(job.title)}** is waiting: {now.ahead} before it.")
+                st.progress(0.0)
+            else:
+                st.markdown(f"**{words.plain(job.title)}**")
+                stage = "Stopping …" if job.cancelled else now.stage
+                st.progress(now.share, text=f"{stage}: {now.done:,} of {now.total:,}")
+                with st.container(horizontal=True):
+                    rate = f"{now.rate:.1f} / s" if now.rate else "…"
+                    left = words.duration(now.seconds_left) if now.seconds_left is not None else "…"
+                    st.metric("Images per second", rate, width=150)
+                    st.metric("Time left", left, width=150)
+                    for verdict, look in words.VERDICTS.items():
+                        if now.counts.get(verdict):
+                            st.metric(look.short, f"{now.counts[verdict]:,}", width=150)
+                    if now.counts.get("errors"):
+                        st.metric("Broken files", f"{now.counts['errors']:,}", width=150)
+            st.button(
+                "Cancel",
+                icon=":material/cancel:",
+                key=f"cancel_{job.id}",
+                on_click=queue.cancel,
+                args=(job,),
+                disabled=job.cancelled,
+                help="Stops after the images in hand. What was done is kept.",
+            )
+        st.caption("You may leave or reload this page: the address keeps the run.")
+
+    panel()
+
+
+def ended_badly(queue: JobQueue, job: Job) -> None:
+    """Say so when a job was cancelled or failed."""
+    now = queue.progress(job)
+    if now.state == CANCELLED:
+        st.warning(f"Cancelled after {now.done:,} of {now.total:,} images.", icon=":material/cancel:")
+    elif now.state == FAILED:
+        st.error(f"The run failed: {words.plain(now.error or 'unknown reason')}", icon=":material/error:")

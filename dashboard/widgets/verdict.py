@@ -1,0 +1,96 @@
+"""The verdict on a picture: in words, as a probability between its thresholds, and face by face."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import streamlit as st
+from PIL import Image
+
+from dashboard import charts, words
+from dashboard.widgets import appearance
+from model import quality
+from model.results import FaceResult, ImageResult
+
+
+def verdict_card(result: ImageResult) -> None:
+    """The answer at a glance: verdict, one sentence, probability, and what the thresholds mean."""
+    look = words.VERDICTS[result.verdict]
+    with st.container(border=True):
+        st.header(f":{look.colour}[{look.icon} {look.title}]", anchor=False)
+        st.markdown(words.plain(words.summary(result)) if result.error else words.summary(result))
+        if result.p_fake is None:
+            return
+        st.plotly_chart(
+            charts.verdict_scale(result.p_fake, result.thresholds, result.verdict, appearance.colours()),
+            config=charts.CONFIG,
+            key="verdict_scale",
+            alt=f"Probability of AI-generation {words.percent(result.p_fake)}; real up to "
+            f"{words.rate(result.thresholds.real)}, AI-generated from {words.rate(result.thresholds.fake)}",
+        )
+        with st.grid(3, min_column_width=110):
+            st.metric("Probability AI", words.percent(result.p_fake), help="Calibrated probability of AI-generation.")
+            st.metric("Faces", str(len(result.faces)), help="The verdict is that of the most suspicious face.")
+            st.metric("Prediction time", f"{result.elapsed_ms:,.0f} ms", help="From the file's bytes to the verdict.")
+        st.caption(words.threshold_note(result.thresholds))
+
+
+def face_badge(result: FaceResult) -> str:
+    """A face's verdict as coloured Markdown."""
+    look = words.VERDICTS[result.verdict]
+    return f":{look.colour}-badge[{look.short}]"
+
+
+def face_list(result: ImageResult, crops: Sequence[Image.Image | None]) -> None:
+    """Every face with its own verdict; the one that decided is named."""
+    with st.grid(4, min_column_width=120):
+        for index, (face, crop) in enumerate(zip(result.faces, crops, strict=True)):
+            with st.container(border=True, height="stretch", gap="xsmall"):
+                st.markdown(f"**Face {index + 1}**")
+                if crop is not None:
+                    st.image(crop, width="stretch", alt=f"Face {index + 1} as the network saw it")
+                st.markdown(face_badge(face))
+                if face.p_fake is None:
+                    st.caption(quality.explain(face.reason))
+                else:
+                    decides = ", decides" if index == result.deciding_face and len(result.faces) > 1 else ""
+                    st.caption(f"{words.percent(face.p_fake)} AI{decides}")
+
+
+def face_picker(result: ImageResult, *, key: str) -> int:
+    """Index of the face to look at: the deciding one, or the visitor's choice among the examined ones.
+
+    Parameters
+    ----------
+    result : ImageResult
+        With at least one examined face.
+    """
+    examined = [index for index, face in enumerate(result.faces) if face.p_fake is not None]
+    if len(examined) == 1:
+        return examined[0]
+    return st.segmented_control(
+        "Face",
+        examined,
+        default=result.deciding_face,
+        required=True,
+        label_visibility="collapsed",
+        format_func=lambda index: f"Face {index + 1} · {words.percent(result.faces[index].p_fake or 0.0)}",
+        key=f"{key}_{result.sha256[:12]}",
+    )
+
+
+def file_facts(result: ImageResult) -> None:
+    """Facts about the file and the detector, for the record."""
+    with st.expander("About this file and this check", icon=":material/info:"):
+        facts = {
+            "File": words.plain(result.name),
+            "Format": f"{result.format}, {result.width} × {result.height} px, {words.size(result.size_bytes)}",
+            "SHA-256": f"`{result.sha256}`",
+            "Checkpoint": f"{words.plain(result.checkpoint)} (`{result.checkpoint_sha256[:12]}`), {result.runtime}",
+            "Version": result.version,
+        }
+        if result.notes:
+            facts["Decoding"] = "; ".join(words.plain(note) for note in result.notes)
+        if result.logit is not None:
+            facts["Logit"] = f"{result.logit:+.3f} log-odds before calibration"
+        st.table(facts, border="horizontal", alt="Facts about the file and the check")

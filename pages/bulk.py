@@ -1,0 +1,70 @@
+"""Check many pictures in the background: progress, then a table to sort, filter, look into and download."""
+
+import streamlit as st
+
+from dashboard import session, words
+from dashboard.resources import job_queue
+from dashboard.settings import get_settings
+from dashboard.start import describe, start_bulk
+from dashboard.widgets import progress, run_table
+from dashboard.widgets.many_input import many_input
+from dashboard.widgets.notices import detector_or_stop, skipped_files
+
+st.title("Check many pictures")
+st.caption("Pictures, a ZIP file or a server folder; the work goes on in the background.")
+detector = detector_or_stop(session.detector)
+queue = job_queue()
+settings = get_settings()
+job = session.current_job("bulk")
+
+if job is None:
+    if st.query_params.get("job"):
+        st.warning("The run in this address is gone: it was removed, is too old, or the server was restarted.")
+    entry, advice = st.columns([3, 2], gap="large")
+    with entry:
+        chosen = many_input(settings, key="bulk")
+    with advice, st.container(border=True):
+        st.markdown("**How it works**")
+        st.markdown(
+            "1. Hand in pictures, best as one ZIP file.\n"
+            "2. Watch the progress, or close the tab and come back to the same address.\n"
+            "3. Filter by verdict, look into single pictures, download the table."
+        )
+        st.caption(
+            f"Uploads are deleted with the run, after {settings.keep_hours:g} hours at the latest. Nothing is unpacked."
+        )
+    if chosen is not None:
+        with entry:
+            found = describe(chosen, settings)
+            if found is not None and len(found):
+                st.markdown(f"**{len(found):,} pictures** ready to be checked.")
+                skipped_files(found.skipped)
+                if st.button("Start", type="primary", icon=":material/play_arrow:"):
+                    started = start_bulk(queue, detector, chosen, settings)
+                    if started is not None:
+                        session.remember_job(started)
+                        st.rerun()
+            elif found is not None:
+                st.warning("No pictures were found there.", icon=":material/hide_image:")
+                skipped_files(found.skipped)
+    st.caption(words.HONEST_USE)
+    st.stop()
+
+if not queue.progress(job).finished:
+    progress.watch(queue, job)
+    st.stop()
+
+progress.ended_badly(queue, job)
+with st.container(horizontal=True, vertical_alignment="center"):
+    st.markdown(f"**{words.plain(job.title)}**", width="content")
+    st.button("New run", icon=":material/add:", on_click=session.forget_job, args=("bulk",))
+    st.button(
+        "Delete this run",
+        icon=":material/delete:",
+        on_click=session.remove_job,
+        args=(job,),
+        help="Deletes its results and uploaded files from the server.",
+    )
+if job.result is not None:
+    run_table.run_table(job, queue.progress(job).elapsed)
+st.caption(words.HONEST_USE)

@@ -1,0 +1,56 @@
+"""Measure the detector on pictures whose answer is known: labels first, then figures that one threshold moves."""
+
+import streamlit as st
+
+from dashboard import session, words
+from dashboard.resources import job_queue
+from dashboard.settings import get_settings
+from dashboard.start import describe_labels, start_evaluation
+from dashboard.widgets import evaluation, labels, progress
+from dashboard.widgets.many_input import many_input
+from dashboard.widgets.notices import detector_or_stop
+
+st.title("How good is it?")
+st.caption("Measure the detector on your own pictures, where you know which are real and which are AI-generated.")
+detector = detector_or_stop(session.detector)
+queue = job_queue()
+settings = get_settings()
+job = session.current_job("evaluate")
+
+if job is None:
+    if st.query_params.get("job"):
+        st.warning("The run in this address is gone: it was removed, is too old, or the server was restarted.")
+    entry, advice = st.columns([3, 2], gap="large")
+    with entry:
+        chosen = many_input(settings, key="evaluate", labelled=True)
+    with advice, st.container(border=True):
+        labels.layout_help()
+    if chosen is not None:
+        with entry:
+            found = describe_labels(chosen, settings)
+            if found is not None:
+                labels.labels_read(found)
+                if st.button("Run the evaluation", type="primary", icon=":material/play_arrow:"):
+                    started = start_evaluation(queue, detector, chosen, settings)
+                    if started is not None:
+                        session.remember_job(started)
+                        st.rerun()
+    st.stop()
+
+if not queue.progress(job).finished:
+    progress.watch(queue, job)
+    st.stop()
+
+progress.ended_badly(queue, job)
+with st.container(horizontal=True, vertical_alignment="center"):
+    st.markdown(f"**{words.plain(job.title)}**", width="content")
+    st.button("New evaluation", icon=":material/add:", on_click=session.forget_job, args=("evaluate",))
+    st.button(
+        "Delete this run",
+        icon=":material/delete:",
+        on_click=session.remove_job,
+        args=(job,),
+        help="Deletes its results and uploaded files from the server.",
+    )
+if job.result is not None:
+    evaluation.evaluation(job)
