@@ -1,0 +1,1 @@
+"""Speed beside the usual way of doing the same."""

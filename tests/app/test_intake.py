@@ -1,0 +1,102 @@
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from dashboard.intake import IntakeError, allowed, from_uploads, roots, server_places
+from dashboard.settings import Settings
+
+from .conftest import archive, picture
+
+
+@dataclass
+class File:
+    name: str
+    data: bytes
+
+    @property
+    def size(self) -> int:
+        return len(self.data)
+
+    def getvalue(self) -> bytes:
+        return self.data
+
+
+def test_loose_files_are_sorted_and_keep_their_folders() -> None:
+    found = from_uploads([File("b/x.png", b"1"), File("a/x.png", b"2")], Settings())
+    assert [(source.name, source.read()) for source in found] == [("a/x.png", b"2"), ("b/x.png", b"1")]
+
+
+def test_equal_names_are_told_apart() -> None:
+    found = from_uploads([File("x.png", b"1"), File("x.png", b"2")], Settings())
+    assert [source.name for source in found] == ["x.png", "x (2).png"]
+
+
+def test_names_never_lead_out_of_the_spool(tmp_path: Path) -> None:
+    spool = tmp_path / "spool"
+    spool.mkdir()
+    found = from_uploads([File("../../evil\n.png", b"1"), File("..\\c.png", b"2")], Settings(), folder=spool)
+    assert sorted(path.name for path in spool.iterdir()) == ["000000.bin", "000001.bin"]
+    assert sorted(path.name for path in tmp_path.iterdir() if path.suffix == ".png") == []
+    assert all("\n" not in source.name and ".." not in source.name for source in found)
+
+
+def test_spooled_and_in_memory_uploads_agree(tmp_path: Path) -> None:
+    files = [File("set.zip", archive({"real/a.png": picture(), "fake/b.png": picture(seed=1)})), File("c.png", b"3")]
+    memory = [(source.name, source.read()) for source in from_uploads(files, Settings())]
+    disk = [(source.name, source.read()) for source in from_uploads(files, Settings(), folder=tmp_path)]
+    assert memory == disk
+    assert [name for name, _ in memory] == ["c.png", "set/fake/b.png", "set/real/a.png"]
+
+
+def test_an_archive_that_is_none_is_named() -> None:
+    with pytest.raises(IntakeError, match=r"holiday\.zip"):
+        from_uploads([File("holiday.zip", b"PK nonsense")], Settings())
+
+
+def test_a_spooled_archive_is_named_as_it_was_uploaded(tmp_path: Path) -> None:
+    with pytest.raises(IntakeError, match=r"holiday\.zip"):
+        from_uploads([File("holiday.zip", b"PK nonsense")], Settings(), folder=tmp_path)
+
+
+def test_too_many_files_and_too_many_bytes_are_refused() -> None:
+    files = [File(f"{number}.png", b"x" * 600_000) for number in range(3)]
+    with pytest.raises(IntakeError, match="at most 2 are accepted"):
+        from_uploads(files, Settings(session_upload_files=2))
+    with pytest.raises(IntakeError, match="at most 1 MB"):
+        from_uploads(files, Settings(session_upload_mb=1))
+
+
+def test_zip_limits_come_from_the_settings() -> None:
+    data = archive({f"{number}.png": picture(seed=number) for number in range(3)})
+    with pytest.raises(IntakeError, match="3 files; at most 2"):
+        from_uploads([File("set.zip", data)], Settings(max_zip_files=2))
+
+
+def test_only_the_roots_are_open(tmp_path: Path, app_home: Path) -> None:
+    settings = Settings()
+    served = app_home / "served"
+    assert allowed(served / "real", settings) == (served / "real").resolve()
+    (served / "out").symlink_to(tmp_path.parent, target_is_directory=True)
+    for place in (tmp_path, served / "..", served / "out", served / "missing", Path("/")):
+        with pytest.raises(IntakeError, match="not available"):
+            allowed(place, settings)
+
+
+def test_labels_of_places_do_not_tell_where_the_root_lies(app_home: Path) -> None:
+    labels = [place.label for place in server_places(Settings())]
+    assert "served/fake/group" in labels
+    assert not any(str(app_home) in label for label in labels)
+
+
+def test_the_samples_are_always_open() -> None:
+    assert roots(Settings(folder_roots=()))[0].label == "Bundled samples"
+
+
+def test_links_and_hidden_folders_are_not_listed(app_home: Path, tmp_path: Path) -> None:
+    served = app_home / "served"
+    (served / ".secret").mkdir()
+    (served / "link").symlink_to(tmp_path, target_is_directory=True)
+    labels = [place.label for place in server_places(Settings())]
+    assert not any("secret" in label or "link" in label for label in labels)

@@ -1,0 +1,123 @@
+from __future__ import annotations
+
+import re
+
+import pytest
+from streamlit.testing.v1 import AppTest
+
+from .conftest import open_page, picture
+
+PAGES = ("classify", "bulk", "evaluate", "explain", "models")
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_every_page_opens_without_an_error(app: AppTest, name: str) -> None:
+    open_page(app, name)
+    assert not app.exception
+    assert not app.error
+    assert len(app.title) == 1
+
+
+def upload(app: AppTest, data: bytes, name: str = "face.png") -> AppTest:
+    app.file_uploader[0].upload(name, data)
+    return app.run()
+
+
+def text_of(app: AppTest) -> str:
+    return "\n".join(element.value for element in [*app.header, *app.markdown, *app.caption, *app.error, *app.warning])
+
+
+def test_a_picture_gets_a_verdict_a_probability_and_a_time(app: AppTest) -> None:
+    upload(app, picture())
+    assert not app.exception
+    labels = {metric.label: metric.value for metric in app.metric}
+    assert labels["Faces"] == "1"
+    assert "%" in labels["Probability AI"]
+    assert labels["Prediction time"].endswith("ms")
+    assert any(word in text_of(app) for word in ("AI-generated", "Real photograph", "Inconclusive"))
+    assert "1 % of real photographs" in text_of(app)
+
+
+def test_every_face_of_a_picture_is_listed(app: AppTest) -> None:
+    upload(app, picture(size=(400, 150)))
+    assert not app.exception
+    assert "3 faces, each judged" in text_of(app)
+    assert "**Face 3**" in text_of(app)
+
+
+def test_a_picture_without_a_face_says_so(app: AppTest) -> None:
+    upload(app, picture(colour=(255, 255, 255)))
+    assert not app.exception
+    assert "Not applicable" in text_of(app)
+    assert "No face was found" in text_of(app)
+
+
+def test_a_tiny_face_says_what_to_do(app: AppTest) -> None:
+    upload(app, picture(size=(50, 50)))
+    assert not app.exception
+    assert "smaller than 64 pixels" in text_of(app)
+
+
+def test_a_broken_file_is_named_with_its_reason(app: AppTest) -> None:
+    upload(app, picture()[:200], name="cut_off.png")
+    assert not app.exception
+    assert "cut\\_off.png" in text_of(app)
+    assert "cannot be shown" in text_of(app)
+
+
+def test_another_picture_empties_the_page(app: AppTest) -> None:
+    upload(app, picture())
+    next(button for button in app.button if button.label == "Check another picture").click().run()
+    assert not app.exception
+    assert not app.metric
+    assert app.session_state["picture"] is None
+
+
+def test_explain_keeps_the_picture_and_adds_up_to_the_logit(app: AppTest) -> None:
+    upload(app, picture())
+    open_page(app, "explain")
+    assert not app.exception
+    line = next(element.value for element in app.markdown if element.value.startswith("Regions"))
+    regions, bias, logit = (float(number) for number in re.findall(r"[+-]\d+\.\d+", line))
+    assert regions + bias == pytest.approx(logit, abs=2e-3)
+    assert app.session_state["picture"].name == "face.png"
+
+
+def test_grad_cam_runs_only_when_its_section_is_open(app: AppTest) -> None:
+    upload(app, picture())
+    open_page(app, "explain")
+    assert not any("stretched" in caption for image in app.image for caption in image.captions)
+    app.session_state["explain_cams"] = True
+    app.run()
+    assert not app.exception
+    captions = {caption for image in app.image for caption in image.captions}
+    assert {"Grad-CAM (stretched)", "HiResCAM (stretched)", "Grad-CAM++ (stretched)"} <= captions
+
+
+def test_explain_of_a_picture_without_a_face_ends_with_the_reason(app: AppTest) -> None:
+    upload(app, picture(colour=(255, 255, 255)))
+    open_page(app, "explain")
+    assert not app.exception
+    assert "No face was found" in text_of(app)
+
+
+def test_models_shows_figures_thresholds_and_licence(app: AppTest) -> None:
+    open_page(app, "models")
+    assert app.subheader[0].value == "tiny"
+    assert app.dataframe[0].value["ROC AUC"].tolist() == [0.75]
+    shown = {metric.label: metric.value for metric in app.metric}
+    assert shown == {"AI-generated from": "60 %", "Real up to": "40 %", "False alarms": "1 %"}
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_a_missing_checkpoint_is_explained(name: str, monkeypatch: pytest.MonkeyPatch, app_home: object) -> None:
+    from dashboard.settings import get_settings
+
+    from .conftest import ROOT
+
+    monkeypatch.setenv("REALITY_CHECK_DEFAULT_CHECKPOINT", "nonsense")
+    get_settings.cache_clear()
+    app = AppTest.from_file(str(ROOT / "dashboard" / "main.py"), default_timeout=60).run()
+    open_page(app, name)
+    assert not app.exception
+    assert "No usable checkpoint" in app.error[0].value

@@ -1,0 +1,32 @@
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+from dashboard.settings import Settings
+from pydantic import ValidationError
+
+
+def test_every_setting_has_a_description() -> None:
+    assert [name for name, field in Settings.model_fields.items() if not field.description] == []
+
+
+def test_the_environment_wins_over_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "reality-check.toml").write_text('max_upload_mb = 5\nkeep_hours = 1.5\n')
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("REALITY_CHECK_MAX_UPLOAD_MB", "7")
+    settings = Settings()
+    assert (settings.max_upload_mb, settings.keep_hours) == (7, 1.5)
+
+
+def test_an_unknown_setting_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "reality-check.toml").write_text("folder_root = []\n")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ValidationError, match="folder_root"):
+        Settings()
+
+
+def test_roots_may_be_written_like_a_search_path(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("REALITY_CHECK_FOLDER_ROOTS", os.pathsep.join(["/data/a", "/data/b"]))
+    assert Settings().folder_roots == (Path("/data/a"), Path("/data/b"))

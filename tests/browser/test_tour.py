@@ -1,0 +1,157 @@
+"""Every page with real files and the real network, as a visitor uses it."""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+import zipfile
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+playwright_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+expect = playwright_api.expect
+Page = playwright_api.Page
+
+SAMPLES = Path(__file__).resolve().parents[2] / "sample_images"
+REAL = SAMPLES / "real" / "barack_obama_portrait.jpg"
+PAGES = ("", "bulk", "evaluate", "explain", "models")
+
+
+def start(page: Page, url: str, path: str = "") -> None:
+    page.goto(f"{url}/{path}")
+    expect(page.get_by_role("heading", level=1)).to_be_visible()
+    idle(page)
+
+
+def idle(page: Page) -> None:
+    page.wait_for_timeout(400)
+    expect(page.get_by_test_id("stStatusWidget")).to_have_count(0, timeout=60_000)
+
+
+def upload(page: Page, *paths: Path | dict[str, object]) -> None:
+    page.get_by_test_id("stFileUploaderDropzoneInput").first.set_input_files(list(paths))
+    idle(page)
+
+
+def archive(tmp_path: Path, *, root: str = "set/") -> Path:
+    path = tmp_path / "set.zip"
+    with zipfile.ZipFile(path, "w") as file:
+        for label in ("real", "fake"):
+            for picture in sorted((SAMPLES / label).iterdir())[:3]:
+                file.write(picture, f"{root}{label}/{picture.name}")
+        file.writestr(f"{root}real/broken.jpg", b"\xff\xd8\xff nonsense")
+    return path
+
+
+def no_overflow(page: Page) -> None:
+    """Nothing may make the page scroll sideways."""
+    wide = page.evaluate("() => document.documentElement.scrollWidth - document.documentElement.clientWidth")
+    assert wide <= 1
+
+
+@pytest.mark.parametrize("path", PAGES)
+@pytest.mark.parametrize("width", [390, 1280])
+def test_every_page_opens(visitor: Page, server, path: str, width: int) -> None:  # noqa: ANN001
+    start(visitor, server.url, path)
+    expect(visitor.get_by_test_id("stException")).to_have_count(0)
+    no_overflow(visitor)
+
+
+@pytest.mark.parametrize("width", [390, 1280])
+def test_classify_then_explain(visitor: Page, server, width: int) -> None:  # noqa: ANN001
+    page = visitor
+    start(page, server.url)
+    upload(page, REAL)
+    expect(page.get_by_text("Prediction time")).to_be_visible()
+    expect(page.get_by_test_id("stPlotlyChart").first).to_be_visible()
+    no_overflow(page)
+    with page.expect_download() as download:
+        page.get_by_role("button", name="Result as JSON").click()
+    result = json.loads(Path(download.value.path()).read_text())
+    assert result["verdict"] in ("real", "fake", "inconclusive")
+    assert 0 <= result["p_fake"] <= 1
+    page.get_by_role("button", name="Explain this").click()
+    expect(page.get_by_role("heading", name="Why this verdict?")).to_be_visible()
+    expect(page.get_by_text("What the network saw")).to_be_visible()
+    page.get_by_text("Compare with Grad-CAM").click()
+    expect(page.get_by_text("HiResCAM (stretched)")).to_be_visible()
+    idle(page)
+    no_overflow(page)
+
+
+def test_a_sample_is_one_click_away(visitor: Page, server) -> None:  # noqa: ANN001
+    start(visitor, server.url)
+    visitor.get_by_role("button", name="No face").first.click()
+    expect(visitor.get_by_role("heading", name="Not applicable")).to_be_visible()
+
+
+def test_a_broken_file_is_explained(visitor: Page, server) -> None:  # noqa: ANN001
+    start(visitor, server.url)
+    upload(visitor, {"name": "cut.jpg", "mimeType": "image/jpeg", "buffer": REAL.read_bytes()[:5000]})
+    expect(visitor.get_by_text("cannot be shown as a picture")).to_be_visible()
+    expect(visitor.get_by_text("complete copy")).to_be_visible()
+
+
+def test_pictures_can_be_pasted(visitor: Page, server) -> None:  # noqa: ANN001
+    page = visitor
+    start(page, server.url)
+    page.get_by_role("radio", name="Paste").or_(page.get_by_role("button", name="Paste")).first.click()
+    expect(page.get_by_test_id("stChatInput")).to_be_visible()
+
+
+def test_bulk_runs_survives_a_reload_and_downloads(visitor: Page, server, tmp_path: Path) -> None:  # noqa: ANN001
+    page = visitor
+    start(page, server.url, "bulk")
+    upload(page, archive(tmp_path))
+    expect(page.get_by_text("7 pictures ready to be checked")).to_be_visible()
+    page.get_by_role("button", name="Start").click()
+    expect(page).to_have_url(re.compile(r"\?job=[\w-]{20,}"))
+    page.reload()
+    expect(page.get_by_text(re.compile("^Took "))).to_be_visible(timeout=120_000)
+    expect(page.get_by_test_id("stDataFrame")).to_be_visible()
+    with page.expect_download() as download:
+        page.get_by_role("button", name="CSV", exact=True).click()
+    table = pd.read_csv(download.value.path())
+    assert table["path"].nunique() == 7
+    assert table.loc[table["path"] == "set/real/broken.jpg", "error"].notna().all()
+    with page.expect_download() as download:
+        page.get_by_role("button", name="Parquet", exact=True).click()
+    assert len(pd.read_parquet(io.BytesIO(Path(download.value.path()).read_bytes()))) == len(table)
+    page.get_by_role("button", name="Delete this run").click()
+    expect(page.get_by_role("heading", name="Check many pictures")).to_be_visible()
+    expect(page.get_by_text("How it works")).to_be_visible()
+
+
+def test_evaluate_explains_labels_measures_and_reports(visitor: Page, server, tmp_path: Path) -> None:  # noqa: ANN001
+    page = visitor
+    start(page, server.url, "evaluate")
+    upload(page, archive(tmp_path))
+    expect(page.get_by_text("This is how the labels were read")).to_be_visible()
+    page.get_by_role("button", name="Run the evaluation").click()
+    expect(page.get_by_role("heading", name="At one threshold")).to_be_visible(timeout=120_000)
+    idle(page)
+    found = page.get_by_test_id("stMetric").filter(has_text="AI-generated found").get_by_test_id("stMetricValue")
+    slider = page.get_by_role("slider").first
+    slider.focus()
+    slider.press("Home")
+    expect(found).to_have_text("100.0 %")
+    slider.press("End")
+    expect(found).not_to_have_text("100.0 %")
+    cell = page.get_by_test_id("stPlotlyChart").first
+    cell.scroll_into_view_if_needed()
+    box = cell.bounding_box()
+    assert box is not None
+    page.mouse.click(box["x"] + box["width"] * 0.4, box["y"] + box["height"] * 0.35)  # true negatives
+    expect(page.get_by_role("radio", name=re.compile("Real passed"))).to_be_checked()
+    for tab in ("Groups", "Calibration"):
+        page.get_by_role("tab", name=tab).click()
+        idle(page)
+    with page.expect_download() as download:
+        page.get_by_role("button", name="metrics.json").click()
+    assert json.loads(Path(download.value.path()).read_text())["images"] == 7
+    with page.expect_download() as download:
+        page.get_by_role("button", name="Report").click()
+    assert "<html" in Path(download.value.path()).read_text().lower()

@@ -1,0 +1,194 @@
+"""Bulk runs: the same table however often, and in however many pieces, it is made."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from model import bulk
+from model.calibration import Thresholds
+from model.detector import Detector
+from model.results import COLUMNS, ImageResult, to_frame
+from model.sources import MemorySource
+
+Picture = Callable[..., bytes]
+
+
+@pytest.fixture
+def detector(tiny_checkpoint: Path, one_face: None) -> Detector:
+    return Detector.load(tiny_checkpoint)
+
+
+@pytest.fixture
+def sources(picture: Picture) -> list[MemorySource]:
+    """Pictures with awkward names, and one that cannot be read."""
+    names = ["=1+1.png", "plain.png", "NA", 'with,comma and "quotes".png', "'=quoted.png", "ümläut.png", "bad.png"]
+    return [MemorySource(name, picture(index)) for index, name in enumerate(names[:-1])] + [
+        MemorySource(names[-1], b"no image, whatever the name says")
+    ]
+
+
+class Interrupted(Exception):
+    """Stands for a power cut."""
+
+
+class Fragile(Detector):
+    """A detector that fails after some images and counts those that it judged."""
+
+    judged = 0
+    left = 10**9
+
+    def classify_many(self, sources, **options) -> Iterator[ImageResult]:
+        for result in super().classify_many(sources, **options):
+            if self.left == 0:
+                raise Interrupted
+            self.left -= 1
+            self.judged += 1
+            yield result
+
+
+def fragile(path: Path, left: int = 10**9) -> Fragile:
+    found = Fragile.load(path)
+    assert isinstance(found, Fragile)
+    found.left = left
+    return found
+
+
+def table(path: Path) -> pd.DataFrame:
+    """The table without times, texts as written."""
+    read = pd.read_parquet if path.suffix == ".parquet" else pd.read_csv
+    return read(path).drop(columns="elapsed_ms")
+
+
+def names_of(path: Path) -> Sequence[str]:
+    return list(dict.fromkeys(pd.read_parquet(path)["path"]))
+
+
+@pytest.mark.parametrize("suffix", bulk.SUFFIXES)
+def test_running_again_gives_the_same_table(
+    detector: Detector, sources: list[MemorySource], tmp_path: Path, suffix: str
+) -> None:
+    for name in ("first", "second"):
+        bulk.run(detector, sources, tmp_path / (name + suffix))
+    first, second = table(tmp_path / ("first" + suffix)), table(tmp_path / ("second" + suffix))
+    pd.testing.assert_frame_equal(first, second, check_exact=True)
+    assert len(first) == len(sources)
+
+
+def test_the_table_is_that_of_the_results(detector: Detector, sources: list[MemorySource], tmp_path: Path) -> None:
+    bulk.run(detector, sources, tmp_path / "out.parquet")
+    expected = to_frame(list(detector.classify_many(sources)))
+    found = pd.read_parquet(tmp_path / "out.parquet")
+    assert tuple(found.columns) == COLUMNS
+    pd.testing.assert_frame_equal(
+        found.drop(columns="elapsed_ms"), expected.drop(columns="elapsed_ms"), check_exact=True, check_dtype=False
+    )
+
+
+@pytest.mark.parametrize("suffix", bulk.SUFFIXES)
+def test_an_interrupted_run_resumes_where_it_was(
+    sources: list[MemorySource], tiny_checkpoint: Path, one_face: None, tmp_path: Path, suffix: str
+) -> None:
+    whole, pieces = tmp_path / ("whole" + suffix), tmp_path / ("pieces" + suffix)
+    bulk.run(fragile(tiny_checkpoint), sources, whole)
+    with pytest.raises(Interrupted):
+        bulk.run(fragile(tiny_checkpoint, left=4), sources, pieces)
+    assert not pieces.exists()
+    journal = pieces.with_name(pieces.name + ".journal")
+    with journal.open("ab") as file:
+        file.write(b'{"name": "cut off in the mid')
+    rest = fragile(tiny_checkpoint)
+    summary = bulk.run(rest, sources, pieces, resume=True)
+    assert rest.judged == len(sources) - 4
+    assert (summary.images, summary.taken_over) == (len(sources), 4)
+    pd.testing.assert_frame_equal(table(whole), table(pieces), check_exact=True)
+    assert not journal.exists()
+
+
+@pytest.mark.parametrize("suffix", bulk.SUFFIXES)
+def test_a_finished_table_is_taken_over_but_for_new_changed_and_unreadable_files(
+    sources: list[MemorySource], picture: Picture, tiny_checkpoint: Path, one_face: None, tmp_path: Path, suffix: str
+) -> None:
+    out, fresh = tmp_path / ("out" + suffix), tmp_path / ("fresh" + suffix)
+    bulk.run(fragile(tiny_checkpoint), sources, out)
+    changed = [MemorySource("new.png", picture(50)), *sources]
+    changed[2] = MemorySource("plain.png", picture(51))
+    again = fragile(tiny_checkpoint)
+    bulk.run(again, changed, out, resume=True)
+    assert again.judged == 3  # the new one, the changed one, and the one that could not be read
+    bulk.run(fragile(tiny_checkpoint), changed, fresh)
+    pd.testing.assert_frame_equal(table(out), table(fresh), check_exact=True)
+
+
+def test_without_resume_everything_is_judged_again(
+    sources: list[MemorySource], tiny_checkpoint: Path, one_face: None, tmp_path: Path
+) -> None:
+    out = tmp_path / "out.csv"
+    bulk.run(fragile(tiny_checkpoint), sources, out)
+    again = fragile(tiny_checkpoint)
+    bulk.run(again, sources[:3], out)
+    assert again.judged == 3
+    assert len(pd.read_csv(out)) == 3
+
+
+def test_runs_of_different_thresholds_are_not_mixed(
+    detector: Detector, sources: list[MemorySource], tmp_path: Path
+) -> None:
+    out = tmp_path / "out.csv"
+    bulk.run(detector, sources, out)
+    before = out.read_bytes()
+    other = detector.with_thresholds(Thresholds(0.1, 0.9, custom=True))
+    with pytest.raises(bulk.BulkError, match="threshold_real"):
+        bulk.run(other, sources, out, resume=True)
+    assert out.read_bytes() == before
+    assert list(tmp_path.iterdir()) == [out]
+
+
+def test_a_foreign_table_is_not_taken_for_results(
+    detector: Detector, sources: list[MemorySource], tmp_path: Path
+) -> None:
+    out = tmp_path / "out.csv"
+    out.write_text("a,b\n1,2\n")
+    with pytest.raises(bulk.BulkError, match=r"out\.csv"):
+        bulk.run(detector, sources, out, resume=True)
+    assert out.read_text() == "a,b\n1,2\n"
+    assert list(tmp_path.iterdir()) == [out]
+
+
+def test_failures_are_named_and_verdicts_counted(
+    detector: Detector, sources: list[MemorySource], tmp_path: Path
+) -> None:
+    seen: list[tuple[int, int]] = []
+    summary = bulk.run(detector, sources, tmp_path / "out.csv", progress=lambda *at: seen.append(at))
+    assert [name for name, _ in summary.failed] == ["bad.png"]
+    assert sum(summary.verdicts.values()) == summary.images == len(sources)
+    assert seen == [(done, len(sources)) for done in range(len(sources) + 1)]
+
+
+def test_every_face_is_in_the_journal_at_once(
+    sources: list[MemorySource], tiny_checkpoint: Path, one_face: None, tmp_path: Path
+) -> None:
+    with pytest.raises(Interrupted):
+        bulk.run(fragile(tiny_checkpoint, left=2), sources, tmp_path / "out.csv")
+    lines = (tmp_path / "out.csv.journal").read_text().splitlines()
+    assert [json.loads(line)["name"] for line in lines] == ["=1+1.png", "plain.png"]
+
+
+def test_order_is_that_of_the_sources(detector: Detector, sources: list[MemorySource], tmp_path: Path) -> None:
+    out = tmp_path / "out.parquet"
+    bulk.run(detector, sources[::-1], out)
+    assert names_of(out) == [source.name for source in sources[::-1]]
+    bulk.run(detector, sources, out, resume=True)
+    assert names_of(out) == [source.name for source in sources]
+
+
+def test_no_images_make_an_empty_table(detector: Detector, tmp_path: Path) -> None:
+    for suffix in bulk.SUFFIXES:
+        bulk.run(detector, [], tmp_path / ("out" + suffix))
+        found = table(tmp_path / ("out" + suffix))
+        assert len(found) == 0
+        assert set(found.columns) == set(COLUMNS) - {"elapsed_ms"}

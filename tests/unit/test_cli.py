@@ -1,0 +1,333 @@
+"""The command line: what it prints, writes and returns."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable
+from pathlib import Path
+from zipfile import ZipFile
+
+import pandas as pd
+import pytest
+from PIL import Image
+from typer.testing import CliRunner
+
+from dashboard import cli, server
+from dashboard.settings import ROOT, Settings, get_settings
+from model.checkpoint import read_info
+from model.dataset import LabelledSet
+from model.results import COLUMNS
+
+Picture = Callable[..., bytes]
+runner = CliRunner()
+
+
+def lines(text: str) -> list[str]:
+    return text.strip().splitlines()
+
+
+@pytest.fixture
+def folder(tiny_setup: Path, picture: Picture) -> Path:
+    """Six pictures in two classes, and one damaged file."""
+    root = tiny_setup / "set"
+    for index in range(6):
+        path = root / ("real" if index % 2 else "fake") / f"{index}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(picture(index))
+    return root
+
+
+def test_classify_prints_one_json_object_per_image(folder: Path, tiny_checkpoint: Path) -> None:
+    images = sorted(str(path) for path in folder.rglob("*.png"))
+    done = runner.invoke(cli.app, ["classify", "--json", *images])
+    assert done.exit_code == 0, done.output
+    found = [json.loads(line) for line in lines(done.stdout)]
+    assert [entry["path"] for entry in found] == images
+    for entry in found:
+        assert set(COLUMNS) <= set(entry)
+        assert entry["verdict"] in ("fake", "real", "inconclusive")
+        ledger = sum(value for name, value in entry.items() if name.startswith("ledger_"))
+        assert ledger == pytest.approx(entry["logit"], abs=1e-4)
+        assert entry["checkpoint_sha256"] == read_info(tiny_checkpoint).sha256
+
+
+def test_classify_says_the_verdict_in_words(folder: Path) -> None:
+    done = runner.invoke(cli.app, ["classify", str(folder / "fake" / "0.png")])
+    assert done.exit_code == 0
+    assert any(word in done.stdout for word in ("AI-generated", "Real photograph", "Inconclusive"))
+    assert "%" in done.stdout
+
+
+def test_a_picture_without_a_face_is_not_a_failure(tiny_setup: Path) -> None:
+    Image.new("RGB", (100, 100), (128, 128, 128)).save("wall.png")
+    done = runner.invoke(cli.app, ["classify", "--json", "wall.png"])
+    assert done.exit_code == 0
+    entry = json.loads(done.stdout)
+    assert (entry["verdict"], entry["reason"]) == ("not_applicable", "no_face")
+
+
+def test_classify_goes_on_after_a_damaged_file_and_returns_1(folder: Path) -> None:
+    bad = folder / "bad.png"
+    bad.write_bytes(b"this is no image at all, whatever its name says")
+    done = runner.invoke(cli.app, ["classify", "--json", str(bad), "gone.png", str(folder / "fake" / "0.png")])
+    assert done.exit_code == 1
+    first, second, third = (json.loads(line) for line in lines(done.stdout))
+    assert str(bad) in first["error"]
+    assert "gone.png" in second["error"]
+    assert third["error"] is None
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["classify", "gone.png"], "gone.png"),
+        (["bulk", "gone", "--out", "x.csv"], "gone"),
+        (["bulk", "set", "--out", "x.xlsx"], ".parquet"),
+        (["bulk", "empty", "--out", "x.csv"], "empty"),
+        (["evaluate", "gone"], "gone"),
+        (["evaluate", "strange"], "holiday"),
+        (["evaluate", "set", "--group-by", "camera"], "camera"),
+        (["evaluate", "set", "--checkpoint", "nothing"], "nothing"),
+        (["audit", "strange"], "holiday"),
+        (["classify", "set/real/1.png", "--checkpoint", "x.safetensors"], "x.safetensors"),
+        (["train"], "train FOLDER"),
+        (["train", "gone"], "gone"),
+        (["train", "--config", "gone.toml"], "gone.toml"),
+    ],
+)
+def test_unusable_input_is_one_line_and_exit_code_2(
+    folder: Path, picture: Picture, arguments: list[str], said: str
+) -> None:
+    Path("empty").mkdir()
+    Path("strange/holiday").mkdir(parents=True)
+    Path("strange/holiday/a.png").write_bytes(picture(1))
+    done = runner.invoke(cli.app, arguments)
+    assert done.exit_code == 2, done.output
+    assert done.stdout == ""
+    assert len(lines(done.stderr)) == 1
+    assert said in done.stderr
+
+
+def test_a_wrong_setting_is_named(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("REALITY_CHECK_PRECISION", "fp64")
+    get_settings.cache_clear()
+    done = runner.invoke(cli.app, ["classify", str(folder / "fake" / "0.png")])
+    assert done.exit_code == 2
+    assert "precision" in done.stderr
+
+
+def test_heatmap_is_the_crop_beside_its_evidence(folder: Path, tiny_checkpoint: Path) -> None:
+    done = runner.invoke(cli.app, ["classify", str(folder / "fake" / "0.png"), "--heatmap", "maps"])
+    assert done.exit_code == 0
+    (path,) = Path("maps").iterdir()
+    side = read_info(tiny_checkpoint).framing.side
+    with Image.open(path) as image:
+        assert image.size == (2 * side, side)
+        left, right = image.crop((0, 0, side, side)), image.crop((side, 0, 2 * side, side))
+        assert left.tobytes() != right.tobytes()
+
+
+def test_bulk_table_has_the_columns_in_the_order_of_the_files(folder: Path) -> None:
+    done = runner.invoke(cli.app, ["bulk", str(folder), "--out", "out.csv"])
+    assert done.exit_code == 0, done.output
+    assert "6 images" in done.stdout
+    frame = pd.read_csv("out.csv")
+    assert tuple(frame.columns) == COLUMNS
+    assert frame["path"].tolist() == [
+        "fake/0.png",
+        "fake/2.png",
+        "fake/4.png",
+        "real/1.png",
+        "real/3.png",
+        "real/5.png",
+    ]
+    assert not list(Path().glob("*.journal"))
+
+
+def test_bulk_takes_a_zip_and_a_list(folder: Path) -> None:
+    with ZipFile("set.zip", "w") as archive:
+        for path in sorted(folder.rglob("*.png")):
+            archive.write(path, path.relative_to(folder))
+    Path("list.txt").write_text("set/real/5.png\n\nset/fake/0.png\nset/real/5.png\n")
+    for source, names in (("set.zip", 6), ("list.txt", 2)):
+        done = runner.invoke(cli.app, ["bulk", source, "--out", "out.parquet"])
+        assert done.exit_code == 0, done.output
+        assert len(pd.read_parquet("out.parquet")) == names
+    assert pd.read_parquet("out.parquet")["path"].tolist() == ["set/real/5.png", "set/fake/0.png"]
+
+
+def test_bulk_reads_a_list_from_stdin(folder: Path) -> None:
+    done = runner.invoke(cli.app, ["bulk", "-", "--out", "out.csv"], input="set/fake/2.png\nset/real/1.png\n")
+    assert done.exit_code == 0, done.output
+    assert pd.read_csv("out.csv")["path"].tolist() == ["set/fake/2.png", "set/real/1.png"]
+
+
+def test_bulk_resumes_from_the_command_line(folder: Path) -> None:
+    runner.invoke(cli.app, ["bulk", str(folder), "--out", "out.csv"])
+    before = Path("out.csv").read_bytes()
+    done = runner.invoke(cli.app, ["bulk", str(folder), "--out", "out.csv", "--resume"])
+    assert done.exit_code == 0
+    assert "6 of them were taken over" in done.stderr
+    assert Path("out.csv").read_bytes() == before
+
+
+def test_bulk_names_damaged_files_in_the_table_and_returns_1(folder: Path) -> None:
+    (folder / "real" / "bad.png").write_bytes(b"no image, whatever the name says")
+    done = runner.invoke(cli.app, ["bulk", str(folder), "--out", "out.csv"])
+    assert done.exit_code == 1
+    assert "real/bad.png" in done.stderr
+    frame = pd.read_csv("out.csv").set_index("path")
+    assert "real/bad.png" in frame.loc["real/bad.png", "error"]
+    assert frame["error"].notna().sum() == 1
+
+
+@pytest.mark.parametrize("tier", ["clean", "web", "hard"])
+def test_evaluate_writes_all_files_and_prints_the_same_figures(folder: Path, tier: str) -> None:
+    done = runner.invoke(cli.app, ["evaluate", str(folder), "--out", "result", "--tier", tier, "--json"])
+    assert done.exit_code == 0, done.output
+    names = {path.name for path in Path("result").iterdir()}
+    assert names == {"metrics.json", "predictions.csv", "predictions.parquet", "report.html"}
+    figures = json.loads(done.stdout)
+    assert figures == json.loads(Path("result/metrics.json").read_text())
+    assert (figures["n"], figures["n_real"], figures["n_fake"]) == (6, 3, 3)
+    assert figures["protocol"]["tier"] == tier
+    frame = pd.read_parquet("result/predictions.parquet")
+    assert frame["label"].tolist() == [1, 1, 1, 0, 0, 0]
+    assert Path("result/report.html").read_text().lstrip().lower().startswith("<!doctype html")
+
+
+def test_evaluate_judges_other_pixels_in_the_hard_tier(folder: Path) -> None:
+    logits = {}
+    for tier in ("clean", "hard"):
+        runner.invoke(cli.app, ["evaluate", str(folder), "--out", tier, "--tier", tier])
+        logits[tier] = pd.read_parquet(f"{tier}/predictions.parquet")["logit"]
+    assert (logits["clean"] != logits["hard"]).all()
+
+
+def test_evaluate_threshold_is_used_and_recorded(folder: Path) -> None:
+    done = runner.invoke(cli.app, ["evaluate", str(folder), "--out", "result", "--threshold", "0", "--json"])
+    figures = json.loads(done.stdout)
+    assert figures["threshold"] == 0
+    assert figures["confusion_matrix"] == [[0, 3], [0, 3]]  # everything is at or above 0
+    frame = pd.read_parquet("result/predictions.parquet")
+    assert frame["threshold_fake"].unique().tolist() == [0]
+    assert set(frame["verdict"]) == {"fake"}
+
+
+def test_evaluate_without_json_is_readable(folder: Path) -> None:
+    done = runner.invoke(cli.app, ["evaluate", str(folder)])
+    assert done.exit_code == 0, done.output
+    assert "6 images" in done.stdout
+    assert "ROC AUC" in done.stdout
+
+
+def test_audit_lists_findings_as_json(folder: Path) -> None:
+    done = runner.invoke(cli.app, ["audit", str(folder), "--json"])
+    assert done.exit_code == 0, done.output
+    findings = json.loads(done.stdout)
+    assert "RC004" in {finding["code"] for finding in findings}  # six images support no claim
+    assert "RC004" in runner.invoke(cli.app, ["audit", str(folder)]).stdout
+
+
+def test_models_lists_bundled_checkpoints_with_their_digests(tiny_setup: Path) -> None:
+    done = runner.invoke(cli.app, ["models", "--json"])
+    assert done.exit_code == 0, done.output
+    found = json.loads(done.stdout)
+    bundled = sorted(path.stem for path in (ROOT / "model" / "weights").glob("*.safetensors"))
+    assert sorted(entry["name"] for entry in found) == bundled
+    assert all(len(entry["sha256"]) == 64 for entry in found)
+
+
+def test_train_on_a_folder_uses_the_recipe_of_the_architecture(folder: Path) -> None:
+    def recipe(**given: object):
+        options = dict.fromkeys(("config", "data", "manifest", "folds", "init", "name")) | given
+        return cli._recipe(folder, architecture=options.pop("architecture"), **options)  # type: ignore[arg-type]
+
+    clip = recipe(architecture=cli.Architecture.clip_vit_b16)
+    assert (clip.architecture, clip.init, clip.data.root) == ("clip_vit_b16", "donor:clip_vit_b16", folder)
+    assert clip.data.manifest is None
+    resnet = recipe(architecture=cli.Architecture.resnet50, init="scratch", name="mine")
+    assert (resnet.architecture, resnet.init, resnet.name, resnet.options) == ("resnet50", "scratch", "mine", {})
+    with pytest.raises(cli.UnusableError, match="name"):
+        recipe(architecture=cli.Architecture.resnet50, name="NOT A NAME")
+
+
+def test_an_interrupted_command_says_so(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def stop(_: object) -> LabelledSet:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("model.dataset.load_labelled", stop)
+    done = runner.invoke(cli.app, ["audit", str(folder)])
+    assert done.exit_code == 130
+    assert "Interrupted" in done.stderr
+
+
+def test_help_does_not_wait_for_torch() -> None:
+    code = "import sys, dashboard.cli; sys.exit('torch' in sys.modules or 'streamlit' in sys.modules)"
+    subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
+
+
+def test_version_is_that_of_the_package() -> None:
+    import model
+
+    assert runner.invoke(cli.app, ["--version"]).stdout.strip() == f"reality-check {model.__version__}"
+
+
+def test_configuration_is_the_shipped_one_unless_the_user_set_another(
+    tiny_setup: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Path, "home", lambda: tiny_setup / "home")
+    options = server.configuration(Settings(max_upload_mb=7), "127.0.0.1", 9000)
+    assert options["server.maxUploadSize"] == 7
+    assert options["client.showErrorDetails"] == "none"
+    assert (options["server.address"], options["server.port"]) == ("127.0.0.1", 9000)
+    assert "theme.light.primaryColor" in options
+    monkeypatch.setenv("STREAMLIT_CLIENT_SHOW_ERROR_DETAILS", "full")
+    Path(".streamlit").mkdir()
+    Path(".streamlit/config.toml").write_text("[theme.light]\nprimaryColor = '#123456'\n")
+    options = server.configuration(Settings(), "127.0.0.1", 9000)
+    assert "client.showErrorDetails" not in options
+    assert "theme.light.primaryColor" not in options
+
+
+def test_app_refuses_a_port_that_is_taken(tiny_setup: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        done = runner.invoke(cli.app, ["app", "--port", str(taken.getsockname()[1])])
+    assert done.exit_code == 2
+    assert "--port" in done.stderr
+
+
+def test_app_prints_its_address_and_serves(tiny_setup: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    command = [sys.executable, "-m", "dashboard", "app", "--port", str(port)]
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    with open("log.txt", "w+") as log:
+        process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, env=environment)
+        try:
+            body = _wait_for(f"http://127.0.0.1:{port}/_stcore/health", process)
+            log.seek(0)
+            said = log.read()
+        finally:
+            process.terminate()
+            process.wait(20)
+    assert body == "ok", said
+    assert f"http://127.0.0.1:{port}" in said
+
+
+def _wait_for(url: str, process: subprocess.Popen[bytes], seconds: float = 60) -> str:
+    end = time.monotonic() + seconds
+    while time.monotonic() < end and process.poll() is None:
+        try:
+            with urllib.request.urlopen(url, timeout=5) as response:
+                return response.read().decode().strip()
+        except (urllib.error.URLError, ConnectionError, TimeoutError):
+            time.sleep(0.3)
+    return f"no answer, exit code {process.poll()}"

@@ -1,0 +1,66 @@
+"""The documentation is complete and up to date."""
+
+from __future__ import annotations
+
+import re
+import runpy
+from pathlib import Path
+
+import pytest
+
+from dashboard.settings import ROOT, Settings
+
+GENERATED = runpy.run_path(str(ROOT / "docs" / "generate.py"))
+DOCUMENTS = sorted([ROOT / "README.md", *(ROOT / "docs").glob("*.md")])
+
+
+@pytest.mark.parametrize("name", sorted(GENERATED["PAGES"]))
+def test_reference_pages_are_up_to_date(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "100")  # so that it is put back afterwards
+    written = (ROOT / "docs" / name).read_text("utf-8")
+    assert written == GENERATED["PAGES"][name](), f"docs/{name} is out of date: run `make docs`"
+
+
+def test_every_setting_says_what_it_means() -> None:
+    for name, field in Settings.model_fields.items():
+        assert field.description, name
+
+
+def test_the_readme_names_every_command_and_no_other() -> None:
+    text = (ROOT / "README.md").read_text("utf-8")
+    named = set(re.findall(r"reality-check ([a-z]+)\b", text))
+    assert named == set(GENERATED["commands"]())
+
+
+def test_the_readme_names_every_page() -> None:
+    text = (ROOT / "README.md").read_text("utf-8").lower()
+    for page in (ROOT / "pages").glob("[a-z]*.py"):
+        assert f"| **{page.stem}** |" in text, page.name
+
+
+def test_the_readme_and_the_makefile_agree() -> None:
+    makefile = (ROOT / "Makefile").read_text("utf-8")
+    targets = set(re.findall(r"^([a-z]+):", makefile, flags=re.MULTILINE))
+    named = set(re.findall(r"^ +make ([a-z]+)|`make ([a-z]+)`", (ROOT / "README.md").read_text("utf-8"), re.MULTILINE))
+    named_targets = {first or second for first, second in named}
+    assert {"app", "test", "lint", "bench"} <= named_targets <= targets
+
+
+def test_architecture_names_every_module() -> None:
+    text = (ROOT / "docs" / "architecture.md").read_text("utf-8")
+    for package in ("model", "dashboard"):
+        for path in (ROOT / package).iterdir():
+            if path.name.startswith(("__", ".", "_shipped")) or path.name == "assets":
+                continue
+            name = f"{path.name}/" if path.is_dir() else path.name
+            assert f"  {name} " in text, f"{package}/{name} is not in docs/architecture.md"
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda document: document.name)
+def test_files_that_are_referred_to_exist(document: Path) -> None:
+    text = document.read_text("utf-8")
+    links = [link.split("#")[0] for link in re.findall(r"\]\(([^)]+)\)", text) if "://" not in link]
+    for link in filter(None, links):
+        assert (document.parent / link).exists(), f"{document.name} refers to {link}"
+    for name in re.findall(r"`((?:docs|model|dashboard|tests|benchmarks)/[\w./]+\.\w+)`", text):
+        assert (ROOT / name).exists(), f"{document.name} refers to {name}"

@@ -1,0 +1,297 @@
+"""Sources: what is found, what is refused with which reason, and that nothing hostile gets through."""
+
+from __future__ import annotations
+
+import io
+import os
+import pickle
+import stat
+import struct
+import zipfile
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from model.sources import (
+    Archive,
+    MemorySource,
+    Source,
+    SourceError,
+    SourceSet,
+    ZipLimits,
+    from_folder,
+    from_path,
+    from_zip,
+)
+
+
+def make_zip(path, members, method=zipfile.ZIP_DEFLATED):
+    with zipfile.ZipFile(path, "w", method) as archive:
+        for name, data in members:
+            archive.writestr(name, data)
+    return path
+
+
+def reasons(found):
+    return dict(found.skipped)
+
+
+def test_folder_is_read_recursively_and_sorted(tmp_path):
+    for name in ("b/2.JPG", "a/1.png", "c.webp", "b/10.jpg"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(name.encode())
+    found = from_folder(tmp_path)
+    assert [source.name for source in found] == ["a/1.png", "b/10.jpg", "b/2.JPG", "c.webp"]
+    assert [source.read() for source in found] == [b"a/1.png", b"b/10.jpg", b"b/2.JPG", b"c.webp"]
+    assert found.root == tmp_path.name
+
+
+def test_folder_names_what_it_left_out_and_is_silent_on_clutter(tmp_path):
+    for name in ("a.jpg", "notes.txt", "b.zip", ".hidden.jpg", ".DS_Store", "Thumbs.db", "._a.jpg", "plain"):
+        (tmp_path / name).write_bytes(b"x")
+    (tmp_path / ".cache").mkdir()
+    (tmp_path / ".cache" / "c.jpg").write_bytes(b"x")
+    found = from_folder(tmp_path)
+    assert [source.name for source in found] == ["a.jpg"]
+    assert reasons(found) == {
+        ".cache": "hidden",
+        ".hidden.jpg": "hidden",
+        "b.zip": "an archive; unpack it first",
+        "notes.txt": "not an image by its name (.txt)",
+        "plain": "not an image by its name (no suffix)",
+    }
+
+
+def test_links_out_of_the_folder_are_refused_and_links_inside_are_followed(tmp_path):
+    outside = tmp_path / "secret.jpg"
+    outside.write_bytes(b"secret")
+    root = tmp_path / "set"
+    (root / "sub").mkdir(parents=True)
+    (root / "a.jpg").write_bytes(b"a")
+    (root / "inside.jpg").symlink_to(root / "a.jpg")
+    (root / "outside.jpg").symlink_to(outside)
+    (root / "broken.jpg").symlink_to(root / "nothing.jpg")
+    (root / "loop.jpg").symlink_to(root / "loop.jpg")
+    (root / "up").symlink_to(tmp_path, target_is_directory=True)
+    found = from_folder(root)
+    assert [source.name for source in found] == ["a.jpg", "inside.jpg"]
+    assert "leads out" in reasons(found)["outside.jpg"]
+    assert "broken link" in reasons(found)["broken.jpg"]
+    assert "link" in reasons(found)["loop.jpg"]
+    assert reasons(found)["up"] == "a link to another folder"
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
+def test_a_pipe_is_neither_listed_nor_read(tmp_path):
+    os.mkfifo(tmp_path / "pipe.jpg")
+    assert reasons(from_folder(tmp_path)) == {"pipe.jpg": "not a regular file"}
+
+
+@pytest.mark.skipif(os.name == "nt" or os.geteuid() == 0, reason="permissions do not bind this user")
+def test_an_unreadable_subfolder_is_a_note(tmp_path):
+    (tmp_path / "a.jpg").write_bytes(b"x")
+    closed = tmp_path / "closed"
+    closed.mkdir(mode=0)
+    try:
+        assert "cannot be listed" in reasons(from_folder(tmp_path))["closed"]
+    finally:
+        closed.chmod(0o700)
+
+
+def test_names_are_shown_in_valid_utf8_on_one_line(tmp_path):
+    (Path(os.fsdecode(os.fsencode(tmp_path) + b"/bad\xff\nname.jpg"))).write_bytes(b"x")
+    (source,) = from_folder(tmp_path)
+    source.name.encode("utf-8")
+    assert source.name == "bad\ufffd\ufffdname.jpg"
+    assert source.read() == b"x"
+
+
+def test_missing_folder_and_file_are_clear_errors(tmp_path):
+    with pytest.raises(SourceError, match="is not a folder"):
+        from_folder(tmp_path / "none")
+    with pytest.raises(SourceError, match="no such file"):
+        from_path(tmp_path / "none.jpg")
+
+
+def test_reading_reports_name_and_reason(tmp_path):
+    file = tmp_path / "a.jpg"
+    file.write_bytes(b"12345")
+    source = Source("set/a.jpg", file)
+    with pytest.raises(SourceError, match="set/a.jpg: is larger than 4 bytes"):
+        source.read(max_bytes=4)
+    assert source.read(max_bytes=5) == b"12345"
+    file.unlink()
+    with pytest.raises(SourceError, match="set/a.jpg: cannot be read"):
+        source.read()
+    with pytest.raises(SourceError, match="larger"):
+        MemorySource("m.jpg", b"12345").read(4)
+
+
+def test_from_path_tells_file_folder_and_archive_apart(tmp_path):
+    (tmp_path / "a.jpg").write_bytes(b"x")
+    make_zip(tmp_path / "z.zip", [("b.jpg", b"y")])
+    assert [source.name for source in from_path(tmp_path / "a.jpg")] == ["a.jpg"]
+    assert [source.name for source in from_path(tmp_path / "z.zip")] == ["b.jpg"]
+    assert [source.name for source in from_path(tmp_path)] == ["a.jpg"]
+
+
+def test_zip_members_are_read_in_order_from_path_and_from_memory(tmp_path):
+    path = make_zip(tmp_path / "set.zip", [("real/b.jpg", b"b"), ("fake/a.png", b"a"), ("readme.md", b"")])
+    with open(path, "rb") as file:
+        from_file = from_zip(file)
+    upload = io.BytesIO(path.read_bytes())
+    upload.seek(7)  # someone else's position must neither matter nor move
+    from_memory = from_zip(upload)
+    assert upload.tell() == 7
+    for found in (from_zip(path), from_file, from_memory):
+        assert [(source.name, source.read()) for source in found] == [("fake/a.png", b"a"), ("real/b.jpg", b"b")]
+    assert from_zip(path).root == "set"
+
+
+def test_zip_sources_survive_pickling_and_work_without_their_archive(tmp_path):
+    path = make_zip(tmp_path / "set.zip", [("a.jpg", b"a")])
+    (source,) = from_zip(path)
+    assert isinstance(source, Source)
+    assert source.read() == b"a"
+    assert pickle.loads(pickle.dumps(source)).read() == b"a"
+    assert Source("a.jpg", path, "a.jpg").read() == b"a"
+    assert source.archive is not None
+    source.archive.close()
+    assert source.read() == b"a"
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("../evil.jpg", "outside"),
+        ("a/../../evil.jpg", "outside"),
+        ("/etc/evil.jpg", "outside"),
+        ("C:/evil.jpg", "outside"),
+        ("..\\evil.jpg", "outside"),
+        ("inner.zip", "archive"),
+        ("inner.tar", "archive"),
+        ("run.exe", "not an image"),
+        ("dir/.hidden.jpg", "hidden"),
+    ],
+)
+def test_zip_members_that_are_no_images_of_the_set_are_refused(tmp_path, name, reason):
+    found = from_zip(make_zip(tmp_path / "x.zip", [(name, b"x"), ("good.jpg", b"good")]))
+    assert [source.name for source in found] == ["good.jpg"]
+    assert reason in found.skipped[0][1]
+
+
+def test_macos_clutter_is_silent(tmp_path):
+    found = from_zip(make_zip(tmp_path / "x.zip", [("__MACOSX/._a.jpg", b"x"), ("a/.DS_Store", b"x"), ("a.jpg", b"x")]))
+    assert (len(found), found.skipped) == (1, [])
+
+
+def test_symlinks_in_a_zip_are_refused(tmp_path):
+    link = zipfile.ZipInfo("link.jpg")
+    link.external_attr = (stat.S_IFLNK | 0o777) << 16
+    found = from_zip(make_zip(tmp_path / "x.zip", [(link, "/etc/passwd")]))
+    assert (len(found), reasons(found)) == (0, {"link.jpg": "a symbolic link"})
+
+
+def test_encrypted_members_are_refused(tmp_path):
+    path = make_zip(tmp_path / "x.zip", [("a.jpg", b"abc")], zipfile.ZIP_STORED)
+    data = bytearray(path.read_bytes())
+    for signature, offset in ((b"PK\x03\x04", 6), (b"PK\x01\x02", 8)):
+        at = data.index(signature) + offset
+        data[at] |= 1
+    path.write_bytes(data)
+    assert "encrypted" in reasons(from_zip(path))["a.jpg"]
+
+
+def test_a_bomb_is_refused(tmp_path):
+    path = make_zip(tmp_path / "bomb.zip", [("zeros.png", bytes(8 * 2**20))])
+    with pytest.raises(SourceError, match="decompression bomb"):
+        from_zip(path)
+
+
+def test_a_bomb_among_images_is_skipped(tmp_path):
+    path = make_zip(tmp_path / "x.zip", [("zeros.png", bytes(8 * 2**20)), ("a.jpg", b"x")])
+    found = from_zip(path)
+    assert [source.name for source in found] == ["a.jpg"]
+    assert "times its size" in reasons(found)["zeros.png"]
+
+
+def test_limits_on_size_total_and_count(tmp_path):
+    path = make_zip(tmp_path / "x.zip", [(f"{number}.jpg", os.urandom(1000)) for number in range(5)])
+    with pytest.raises(SourceError, match="unpacks to 4.9 KiB; at most 4.0 KiB"):
+        from_zip(path, ZipLimits(max_total_bytes=4096))
+    with pytest.raises(SourceError, match="holds 5 files; at most 4"):
+        from_zip(path, ZipLimits(max_members=4))
+    with pytest.raises(SourceError, match="bomb"):
+        from_zip(path, ZipLimits(max_member_bytes=999))
+
+
+def test_a_directory_that_claims_to_be_huge_is_refused_before_it_is_parsed(tmp_path, monkeypatch):
+    path = make_zip(tmp_path / "x.zip", [("a.jpg", b"x")])
+    data = bytearray(path.read_bytes())
+    at = data.rindex(b"PK\x05\x06")
+    data[at + 12 : at + 16] = struct.pack("<I", 2**31)
+    path.write_bytes(data)
+    monkeypatch.setattr(zipfile, "ZipFile", None)  # parsing would fail otherwise than with a SourceError
+    with pytest.raises(SourceError, match="its list of files takes 2.0 GiB"):
+        from_zip(path)
+
+
+def test_a_member_that_lies_about_its_size_is_an_error_not_a_flood(tmp_path):
+    path = make_zip(tmp_path / "x.zip", [("a.jpg", bytes(2**20))])
+    data = bytearray(path.read_bytes())
+    at = data.index(b"PK\x01\x02")
+    data[at + 24 : at + 28] = struct.pack("<I", 10)  # the directory says 10 bytes
+    path.write_bytes(data)
+    (source,) = from_zip(path)
+    with pytest.raises(SourceError, match="cannot be unpacked"):
+        source.read()
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"no archive", b"PK\x05\x06", b"PK\x03\x04" + bytes(50)],
+    ids=["empty", "text", "end only", "start only"],
+)
+def test_what_is_no_zip_is_refused_by_name(tmp_path, content):
+    path = tmp_path / "x.zip"
+    path.write_bytes(content)
+    with pytest.raises(SourceError, match=r"x\.zip"):
+        from_zip(path)
+    with pytest.raises(SourceError, match=r"archive\.zip"):
+        from_zip(io.BytesIO(content))
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.binary(max_size=200), st.integers(0, 250))
+def test_damaged_archives_never_raise_anything_else(noise, at):
+    buffer = io.BytesIO()
+    make_zip(buffer, [("a.jpg", b"hello" * 10), ("b.png", b"x")])
+    data = bytearray(buffer.getvalue())
+    data[at : at + len(noise)] = noise
+    try:
+        for source in from_zip(io.BytesIO(bytes(data))):
+            source.read()
+    except SourceError:
+        pass
+
+
+def test_names_that_differ_only_by_separator_are_one(tmp_path):
+    found = from_zip(make_zip(tmp_path / "x.zip", [("a/b.jpg", b"1"), ("a\\b.jpg", b"2")]))
+    assert [source.name for source in found] == ["a/b.jpg"]
+    assert "twice" in found.skipped[0][1]
+
+
+def test_missing_member_and_missing_archive(tmp_path):
+    path = make_zip(tmp_path / "x.zip", [("a.jpg", b"1")])
+    with pytest.raises(SourceError, match="no longer in the archive"):
+        Archive(path).read("b.jpg")
+    with pytest.raises(SourceError, match="cannot be read"):
+        from_zip(tmp_path / "none.zip")
+
+
+def test_source_set_is_a_sequence_that_does_not_print_names():
+    found = SourceSet([MemorySource("private.jpg", b"x")], [("b", "c")], root="r")
+    assert (len(found), found[0].name, [source.name for source in found[:1]]) == (1, "private.jpg", ["private.jpg"])
+    assert "private" not in repr(found)
