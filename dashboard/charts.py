@@ -36,7 +36,8 @@ class Palette:
 
     def of(self, verdict: str) -> str:
         """Colour of a verdict."""
-        return {FAKE: self.fake, REAL: self.real, INCONCLUSIVE: self.inconclusive, NOT_APPLICABLE: self.neutral}[verdict]
+        known = {FAKE: self.fake, REAL: self.real, INCONCLUSIVE: self.inconclusive, NOT_APPLICABLE: self.neutral}
+        return known[verdict]
 
 
 LIGHT = Palette("#d9730d", "#2a6bab", "#7860b0", "#87919b", "#17212b", "#55616d", "#e2e8ed", "#ffffff", "#ffffff")
@@ -97,7 +98,11 @@ def verdict_scale(p_fake: float, thresholds: Thresholds, verdict: str, colours: 
     figure.add_shape(type="line", x0=p_fake, x1=p_fake, y0=-0.05, y1=1.3, line={"color": colours.ink, "width": 2})
     ticks = [0.0, 0.25, 0.5, 0.75, 1.0]
     figure.update_xaxes(
-        range=[-0.015, 1.015], tickvals=ticks, ticktext=[f"{tick:.0%}" for tick in ticks], showgrid=False, zeroline=False
+        range=[-0.015, 1.015],
+        tickvals=ticks,
+        ticktext=[f"{tick:.0%}" for tick in ticks],
+        showgrid=False,
+        zeroline=False,
     )
     figure.update_yaxes(range=[-0.05, 1.75], visible=False)
     return figure
@@ -179,7 +184,13 @@ def evidence_legend(shape: Sequence[int], colours: Palette) -> go.Figure:
     )
     for x, side, text in ends:
         figure.add_annotation(
-            x=x, y=-0.5, text=text, xanchor=side, yanchor="top", showarrow=False, font={"size": 12, "color": colours.muted}
+            x=x,
+            y=-0.5,
+            text=text,
+            xanchor=side,
+            yanchor="top",
+            showarrow=False,
+            font={"size": 12, "color": colours.muted},
         )
     figure.update_xaxes(visible=False, range=[-limit, limit])
     figure.update_yaxes(visible=False, range=[-0.5, 0.5])
@@ -245,7 +256,10 @@ def _curve(
             customdata=frame["threshold"],
             mode="lines",
             line={"color": colours.real, "width": 2.5},
-            hovertemplate=titles[0] + " %{x:.3f}<br>" + titles[1] + " %{y:.3f}<br>threshold %{customdata:.3f}<extra></extra>",
+            hovertemplate=titles[0]
+            + " %{x:.3f}<br>"
+            + titles[1]
+            + " %{y:.3f}<br>threshold %{customdata:.3f}<extra></extra>",
         )
     )
     figure.add_trace(
@@ -299,7 +313,10 @@ def score_histogram(p_fake: np.ndarray, y: np.ndarray, threshold: float, colours
         )
     figure.add_vline(x=threshold, line={"color": colours.ink, "width": 2, "dash": "dash"})
     figure.update_layout(
-        barmode="overlay", bargap=0, showlegend=True, legend={"orientation": "h", "y": 1.12, "x": 0, "yanchor": "bottom"}
+        barmode="overlay",
+        bargap=0,
+        showlegend=True,
+        legend={"orientation": "h", "y": 1.12, "x": 0, "yanchor": "bottom"},
     )
     figure.update_xaxes(range=[0, 1], title="Probability of AI-generation", tickformat=".0%", nticks=6)
     figure.update_yaxes(title="Images")

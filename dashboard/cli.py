@@ -281,6 +281,25 @@ def train(
     typer.echo(f"Use it: reality-check classify --checkpoint {info.path} IMAGE", err=True)
 
 
+@app.command()
+def card(
+    checkpoint: Annotated[Path, typer.Argument(help="The checkpoint (.safetensors) whose header and card to complete.")],
+    measured: Annotated[
+        list[str], typer.Argument(help="NAME=metrics.json, as `evaluate` wrote it; such as test=out/metrics.json.")
+    ],
+) -> None:
+    """Put measured figures into a checkpoint's header and write its card anew."""
+    with _usable():
+        from model.training.card import attach
+
+        pairs = dict(entry.partition("=")[::2] for entry in measured)
+        missing = [entry for entry, file in pairs.items() if not Path(file).is_file()]
+        if missing:
+            raise UnusableError(f"{missing[0]}: give it as NAME=FILE, with the file of an evaluation.")
+        info = attach(checkpoint, {entry: Path(file) for entry, file in pairs.items()})
+    typer.echo(f"{info.card}")
+
+
 class UnusableError(ValueError):
     """Input that a command cannot use."""
 

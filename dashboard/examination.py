@@ -48,7 +48,5 @@ def examine(detector: Detector, picture: Picture) -> Examination:
         return Examination(picture, result, None, ())
     boxes = [entry.face.box for entry in result.faces]
     preview = boxed(image, boxes, [entry.verdict for entry in result.faces])
-    crops = tuple(
-        detector.crop(image, entry.face) if entry.evidence is not None else None for entry in result.faces
-    )
+    crops = tuple(detector.crop(image, entry.face) if entry.evidence is not None else None for entry in result.faces)
     return Examination(picture, result, preview, crops)

@@ -27,10 +27,15 @@ _MAX_DEPTH = 3
 class Upload(Protocol):
     """What Streamlit's uploader returns."""
 
-    name: str
-    size: int
+    @property
+    def name(self) -> str: ...
 
-    def getvalue(self) -> bytes: ...
+    @property
+    def size(self) -> int: ...
+
+    def getvalue(self) -> bytes:
+        """The whole file."""
+        ...
 
 
 class IntakeError(ValueError):
@@ -192,5 +197,7 @@ def _unique(sources: list[ImageSource]) -> list[ImageSource]:
     for source in sources:
         count = seen[source.name] = seen.get(source.name, 0) + 1
         path = PurePosixPath(source.name)
-        out.append(source if count == 1 else _renamed(source, str(path.with_name(f"{path.stem} ({count}){path.suffix}"))))
+        out.append(
+            source if count == 1 else _renamed(source, str(path.with_name(f"{path.stem} ({count}){path.suffix}")))
+        )
     return out

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 
 import streamlit as st
@@ -38,10 +39,8 @@ def checkpoint(name: str | None = None) -> CheckpointInfo:
 def checkpoints() -> list[CheckpointInfo]:
     """The configured default, then every other bundled checkpoint that can be read."""
     found: list[CheckpointInfo] = []
-    try:
+    with suppress(CheckpointError):  # the models page reports an unusable default apart
         found.append(checkpoint())
-    except CheckpointError:
-        pass  # the models page reports the default apart
     for path in sorted(WEIGHTS.glob("*.safetensors")):
         try:
             info = checkpoint(path.stem)

@@ -16,6 +16,7 @@ from model.dataset import LabelError, LabelledSet, from_manifest, from_source_se
 from model.detector import Detector
 from model.sources import SourceError, SourceSet, from_folder, from_zip
 
+UNLABELLED = "not_applicable"
 _MANIFESTS = (".csv", ".tsv", ".parquet")
 
 
@@ -43,7 +44,14 @@ def labelled_of(chosen: Chosen, settings: Settings, *, folder: Path | None = Non
     """
     if chosen.place is not None and chosen.place.path.suffix.lower() in _MANIFESTS:
         return from_manifest(allowed(chosen.place.path, settings))
-    return from_source_set(sources_of(chosen, settings, folder=folder))
+    return from_source_set(_with_an_answer(sources_of(chosen, settings, folder=folder)))
+
+
+def _with_an_answer(found: SourceSet) -> SourceSet:
+    """The set without folders named `not_applicable`: pictures that have no face have no label either."""
+    kept = [source for source in found if UNLABELLED not in source.name.split("/")[:-1]]
+    left = [(source.name, "has no face to judge") for source in found if UNLABELLED in source.name.split("/")[:-1]]
+    return SourceSet(kept, [*found.skipped, *left], root=found.root)
 
 
 def describe(chosen: Chosen, settings: Settings) -> SourceSet | None:

@@ -16,7 +16,7 @@ from PIL import Image, ImageOps
 
 from dashboard.jobs import Job
 from model.dataset import LabelledSet
-from model.detector import Detector
+from model.detector import Detector, Readable
 from model.imaging import FORMATS, Limits
 from model.results import ImageResult, to_frame, write_csv
 from model.sources import ImageSource
@@ -126,7 +126,9 @@ def image_row(result: ImageResult) -> dict[str, object]:
     }
 
 
-def classify(job: Job, detector: Detector, sources: Iterable[ImageSource], *, batch_size: int) -> BulkResult:
+def classify(
+    job: Job, detector: Detector, sources: Iterable[ImageSource], *, batch_size: int, with_thumbnails: bool = True
+) -> BulkResult:
     """Classify sources in order; stops early, with what it has, when the job is cancelled."""
     job.stage = "Classifying"
     kept = list(sources)
@@ -135,11 +137,11 @@ def classify(job: Job, detector: Detector, sources: Iterable[ImageSource], *, ba
     rows: list[dict[str, object]] = []
     chunk: list[ImageResult] = []
 
-    def until_cancelled() -> Iterator[_Watched]:
+    def until_cancelled() -> Iterator[Readable]:
         for index, source in enumerate(kept):
             if job.cancelled:
                 return
-            yield _Watched(source, index, thumbnails)
+            yield _Watched(source, index, thumbnails) if with_thumbnails else source
 
     for result in detector.classify_many(until_cancelled(), batch_size=batch_size):
         chunk.append(result)
@@ -159,7 +161,7 @@ def evaluate(job: Job, detector: Detector, labelled: LabelledSet, *, batch_size:
     """Classify a labelled set, then compute its metrics and its audit; None when cancelled."""
     from dashboard.evaluation import measure  # scikit-learn and scipy: slow to import, needed only here
 
-    bulk = classify(job, detector, labelled.sources, batch_size=batch_size)
+    bulk = classify(job, detector, labelled.sources, batch_size=batch_size, with_thumbnails=False)
     bulk.skipped = labelled.skipped
     if job.cancelled:  # figures on part of a set, in its order, would mislead
         return None
@@ -195,7 +197,6 @@ def read_again(result: BulkResult, index: int) -> tuple[str, bytes]:
     """
     source = result.sources[index]
     return Path(source.name).name, source.read()
-
 
 
 def report_bytes(result: EvaluationResult) -> bytes:

@@ -87,7 +87,9 @@ def threshold_note(thresholds: Thresholds) -> str:
         return f"{note} No false-alarm rate is stated for them."
     per = round(1 / thresholds.fpr) if thresholds.fpr > 0 else None
     odds = f", about 1 in {per:,}" if per else ""
-    return f"{note} The upper one is set so that {rate(thresholds.fpr)} of real photographs are flagged{odds}."
+    return (
+        f"{note} At the upper one at most {rate(thresholds.fpr)} of real photographs were flagged in validation{odds}."
+    )
 
 
 def duration(seconds: float) -> str:

@@ -118,7 +118,7 @@ def _at_threshold(job_id: str, result: EvaluationResult, images: pd.DataFrame) -
         _metric("Specificity", rates["specificity"], "Real photographs that passed.")
 
     left, right = st.columns(2, gap="medium")
-    with left.container(border=True):
+    with left.container(border=True, height="stretch"):
         st.markdown("**Confusion matrix**")
         st.plotly_chart(
             charts.confusion(matrix, colours),
@@ -130,7 +130,7 @@ def _at_threshold(job_id: str, result: EvaluationResult, images: pd.DataFrame) -
             f"true positives {matrix[1, 1]}",
         )
         st.caption("Click a cell to see its pictures below.")
-    with right.container(border=True):
+    with right.container(border=True, height="stretch"):
         st.markdown("**Scores by truth**")
         st.plotly_chart(
             charts.score_histogram(p, y, threshold, colours),
@@ -138,6 +138,7 @@ def _at_threshold(job_id: str, result: EvaluationResult, images: pd.DataFrame) -
             key=f"scores_{job_id}",
             alt="Histogram of probabilities for real and AI-generated pictures with the threshold",
         )
+        st.caption("The dashed line is the threshold.")
     if 0 < y.sum() < len(y):
         _curves(job_id, y, p, threshold, rates, colours)
     else:
@@ -194,7 +195,7 @@ def _curves(
 ) -> None:
     point = (rates["fpr"].value or 0.0, rates["recall"].value or 0.0)
     left, right = st.columns(2, gap="medium")
-    with left.container(border=True):
+    with left.container(border=True, height="stretch"):
         st.markdown("**ROC curve**")
         st.plotly_chart(
             charts.roc(metrics.thin(metrics.roc_frame(y, p)), point, colours),
@@ -202,7 +203,7 @@ def _curves(
             key=f"roc_{job_id}",
             alt=f"ROC curve; at the threshold {point[0]:.1%} false alarms and {point[1]:.1%} found",
         )
-    with right.container(border=True):
+    with right.container(border=True, height="stretch"):
         st.markdown("**Precision and recall**")
         here = (point[1], rates["precision"].value if rates["precision"].value is not None else 1.0)
         st.plotly_chart(
@@ -284,6 +285,7 @@ def _gallery(job_id: str, result: EvaluationResult, images: pd.DataFrame, thresh
         label_visibility="collapsed",
         key="evaluation_cell",
     )
+    assert cell is not None  # required=True
     # The most wrong, or the most certain, first.
     chosen = images[cells[cell]].sort_values("p_fake", ascending=cell in ("FN", "TN"), kind="stable")
     if chosen.empty:
@@ -328,11 +330,11 @@ def _findings(findings: list[dict[str, Any]]) -> None:
         st.caption("The audit found nothing in this set: no imbalance, no leak through format or size, no duplicates.")
         return
     for finding in findings:
-        colour = _SEVERITIES.get(str(finding['severity']).lower(), "gray")
+        colour = _SEVERITIES.get(str(finding["severity"]).lower(), "gray")
         with st.container(border=True):
             st.markdown(f":{colour}-badge[{finding['code']}] **{words.plain(finding['title'])}**")
-            st.markdown(words.plain(finding['detail']))
-            st.caption(words.plain(finding['advice']))
+            st.markdown(words.plain(finding["detail"]))
+            st.caption(words.plain(finding["advice"]))
 
 
 def _downloads(job: Job, result: EvaluationResult) -> None:

@@ -87,7 +87,8 @@ def ledger_chart(face: FaceResult, *, key: str) -> None:
 def ledger_sum(face: FaceResult) -> str:
     """The line that shows that the ledger is complete: regions + bias = logit."""
     regions = sum(value for name, value in face.ledger.items() if name != "bias")
-    return f"Regions **{regions:+.3f}** and bias **{face.ledger['bias']:+.3f}** make the logit **{face.logit or 0.0:+.3f}**"
+    logit = face.logit or 0.0
+    return f"Regions **{regions:+.3f}** and bias **{face.ledger['bias']:+.3f}** make the logit **{logit:+.3f}**"
 
 
 def ledger_table(face: FaceResult, *, key: str) -> None:

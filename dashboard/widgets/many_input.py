@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import streamlit as st
@@ -74,9 +75,15 @@ def many_input(settings: Settings, *, key: str, labelled: bool = False) -> Chose
     return _server(settings, key, labelled)
 
 
+@st.cache_data(ttl="30s", max_entries=8, show_spinner="Listing folders …")
+def _places(_settings: Settings, roots: tuple[Path, ...], suffixes: tuple[str, ...]) -> list[ServerPlace]:
+    # The same for every visitor; `roots` is part of the key. Walking a large tree at every click would be slow.
+    return server_places(_settings, suffixes=suffixes)
+
+
 def _server(settings: Settings, key: str, labelled: bool) -> Chosen | None:
     suffixes = (".zip", ".csv", ".tsv", ".parquet") if labelled else (".zip",)
-    places = {place.label: place for place in server_places(settings, suffixes=suffixes)}
+    places = {place.label: place for place in _places(settings, settings.folder_roots, suffixes)}
     if not places:
         st.caption("No folder on the server is open to visitors. The setting `folder_roots` lists them.")
         return None

@@ -12,9 +12,7 @@ from dashboard import words
 from model.checkpoint import CheckpointInfo
 
 
-def model_card(
-    info: CheckpointInfo, *, default: bool, active: bool, choose: Callable[[str | None], None]
-) -> None:
+def model_card(info: CheckpointInfo, *, default: bool, active: bool, choose: Callable[[str | None], None]) -> None:
     """Identity, figures, thresholds, training data and licence of one checkpoint."""
     header = info.header
     with st.container(border=True):
@@ -43,66 +41,98 @@ def model_card(
 
 
 def rows_of(metrics: Mapping[str, Any]) -> pd.DataFrame:
-    """Measured figures as a table, one row per protocol: every number or {value, low, high} of the header."""
+    """Measured figures as a table, one row per set of pictures.
+
+    Parameters
+    ----------
+    metrics : mapping
+        The header's: name of a set -> figures as in `metrics.json`; `leave_one_out` is left to `folds_of`.
+    """
     rows = []
-    for protocol, figures in metrics.items():
-        if not isinstance(figures, Mapping):
+    for name, figures in metrics.items():
+        if name == LEAVE_ONE_OUT or not isinstance(figures, Mapping):
             continue
-        row: dict[str, object] = {"Measured on": _TITLES.get(protocol, protocol.replace("_", " ").capitalize())}
-        for name, title in _FIGURES.items():
-            value = _number(figures, name)
-            if value is not None:
-                row[title] = value
-        if len(row) > 1:
-            rows.append(row)
-    return pd.DataFrame(rows)
+        row: dict[str, object] = {"Measured on": _SETS.get(name, name.replace("_", " ").capitalize())}
+        if "n_real" in figures and "n_fake" in figures:
+            row["Pictures"] = figures["n_real"] + figures["n_fake"]
+        row |= {title: _value(figures, key) for key, title in _FIGURES.items()}
+        rows.append(row)
+    return pd.DataFrame(rows).dropna(axis=1, how="all")
 
 
-_TITLES = {
+def folds_of(metrics: Mapping[str, Any]) -> pd.DataFrame:
+    """Leave-one-out figures, one row per fold, worst first: what the recipe does on what it never saw."""
+    folds = metrics.get(LEAVE_ONE_OUT)
+    if not isinstance(folds, Mapping):
+        return pd.DataFrame()
+    rows = [
+        {
+            "Never seen in training": name.replace("_", " "),
+            "ROC AUC": _value(figures, "roc_auc"),
+            "Found at 1 % false alarms": _value(figures, "tpr_at_1_percent_fpr"),
+            "Real": figures.get("n_real"),
+            "AI-generated": figures.get("n_fake"),
+        }
+        for name, figures in folds.items()
+        if isinstance(figures, Mapping)
+    ]
+    frame = pd.DataFrame(rows)
+    return frame.sort_values("ROC AUC", ignore_index=True) if rows else frame
+
+
+LEAVE_ONE_OUT = "leave_one_out"
+_SETS = {
     "test": "Other pictures of the training sources",
-    "leave_one_out": "Generators and sources never seen",
-    "val": "Validation (used for calibration)",
+    "test_web": "The same, as the web delivers them",
+    "test_hard": "The same, badly degraded",
 }
 _FIGURES = {
     "roc_auc": "ROC AUC",
-    "auc": "ROC AUC",
-    "average_precision": "Average precision",
-    "tpr_at_fpr_0.01": "Found at 1 % false alarms",
-    "tpr_at_1": "Found at 1 % false alarms",
-    "tpr_at_fpr_0.05": "Found at 5 % false alarms",
-    "tpr_at_5": "Found at 5 % false alarms",
+    "tpr_at_fpr/0.01": "Found at 1 % false alarms",
+    "recall": "AI found",
+    "specificity": "Real passed",
     "accuracy": "Accuracy",
-    "balanced_accuracy": "Balanced accuracy",
-    "recall": "Recall",
-    "fpr": "False alarms",
     "ece": "Calibration error",
 }
 
 
-def _number(figures: Mapping[str, Any], name: str) -> float | None:
-    entry = figures.get(name)
-    if entry is None and name.startswith("tpr_at_fpr_"):
-        nested = figures.get("tpr_at_fpr")
-        entry = nested.get(name.removeprefix("tpr_at_fpr_")) if isinstance(nested, Mapping) else None
+def _value(figures: Mapping[str, Any], key: str) -> float | None:
+    entry: Any = figures
+    for part in key.split("/"):
+        entry = entry.get(part) if isinstance(entry, Mapping) else None
     if isinstance(entry, Mapping):
         entry = entry.get("value")
-    return float(entry) if isinstance(entry, int | float) and not isinstance(entry, bool) else None
+    return float(entry) if isinstance(entry, int | float) else None
 
 
 def _figures(metrics: Mapping[str, Any]) -> None:
-    table = rows_of(metrics)
-    if table.empty:
+    sets, folds = rows_of(metrics), folds_of(metrics)
+    if sets.empty and folds.empty:
         st.caption("No measured figures are stored in this checkpoint.")
         return
-    shares = {name: st.column_config.NumberColumn(format="percent") for name in table.columns[1:] if name != "ROC AUC"}
-    st.dataframe(
-        table,
-        hide_index=True,
-        height="content",
-        column_config=shares | {"ROC AUC": st.column_config.NumberColumn(format="%.3f")},
-        alt="Measured figures per protocol",
-    )
-    st.caption("The row on generators never seen is the honest one: pictures in the wild come from new generators.")
+    if not folds.empty:
+        st.markdown("**On generators and photographs it never saw**")
+        with st.grid(4, min_column_width=140):
+            for column, title in (("ROC AUC", "ROC AUC"), ("Found at 1 % false alarms", "Found at 1 % false alarms")):
+                show = "{:.3f}".format if column == "ROC AUC" else words.rate
+                st.metric(f"{title}, mean", show(float(folds[column].mean())), border=True)
+                st.metric(f"{title}, worst", show(float(folds[column].min())), border=True)
+        _table(folds, "Leave-one-out figures, worst first")
+        st.caption("This is what to expect in the wild: each row was left out of training, then tested.")
+    if not sets.empty:
+        st.markdown("**On sources it knows**")
+        _table(sets, "Measured figures per set of pictures")
+        st.caption("Figures with their 95 % intervals are in the full card below.")
+
+
+def _table(frame: pd.DataFrame, alt: str) -> None:
+    config = {}
+    for name in frame.select_dtypes("number").columns:
+        if name == "ROC AUC":
+            config[name] = st.column_config.NumberColumn(format="%.3f")
+        elif frame[name].max() <= 1:
+            config[name] = st.column_config.NumberColumn(format="percent")
+    st.dataframe(frame, hide_index=True, height="content", column_config=config, alt=alt)
 
 
 def _thresholds(info: CheckpointInfo) -> None:
@@ -118,24 +148,23 @@ def _thresholds(info: CheckpointInfo) -> None:
 
 def _training(training: Mapping[str, Any]) -> None:
     st.markdown("**Training data**")
-    counts: dict[str, float] = {}
-    facts: dict[str, str] = {}
-    for name, value in training.items():
-        if isinstance(value, Mapping):
-            counts |= {str(key): float(count) for key, count in value.items() if isinstance(count, int | float)}
-        elif isinstance(value, str | int | float):
-            facts[name.replace("_", " ").capitalize()] = words.plain(str(value))
-    if facts:
-        st.table(facts, border="horizontal", alt="Facts about the training data")
-    if counts:
-        with st.popover(f"Pictures per source ({len(counts)})", icon=":material/dataset:"):
-            frame = pd.DataFrame({"Source": list(counts), "Pictures": list(counts.values())})
+    if not training:
+        st.caption("Not recorded.")
+        return
+    with st.container(horizontal=True):
+        for key, title in (("train", "For fitting"), ("val", "For thresholds")):
+            if isinstance(training.get(key), int):
+                st.metric(title, f"{training[key]:,}", width="content")
+    counts = pd.DataFrame(training.get("counts") or [])
+    if not counts.empty:
+        with st.popover(f"{len(counts)} sources and generators", icon=":material/dataset:"):
             st.dataframe(
-                frame.sort_values("Pictures", ascending=False),
+                counts.rename(columns=lambda name: str(name).capitalize()),
                 hide_index=True,
-                column_config={"Pictures": st.column_config.NumberColumn(format="%d")},
-                alt="Training pictures per source",
+                alt="Training pictures per label, source and generator",
             )
+    if training.get("digest"):
+        st.caption(f"Digest of the content `{str(training['digest'])[:16]}`")
 
 
 def _details(info: CheckpointInfo) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pandas as pd
 import streamlit as st
 
@@ -128,8 +130,8 @@ def _table(job_id: str, result: BulkResult) -> None:
                     "p_fake": frame["p_fake"],
                     "verdict": [[titles[kind]] for kind in frame["kind"]],
                     "faces": frame["faces"],
-                    "why": frame["why"],
                 }
+                | ({"why": frame["why"]} if frame["why"].ne("").any() else {})
                 | ({"folder": folders} if folders.ne("").any() else {})
             ),
             hide_index=True,
@@ -137,7 +139,8 @@ def _table(job_id: str, result: BulkResult) -> None:
             height=min(640, 52 * len(frame) + 40),
             key=f"table_{job_id}",
             on_select="rerun",
-            selection_mode="single-row",
+            selection_mode="single-row-required",
+            selection_default={"selection": {"rows": [0]}},
             column_config=columns(appearance.colours()),
             alt="Table of pictures with probability, verdict and reason",
         )
@@ -148,7 +151,7 @@ def _table(job_id: str, result: BulkResult) -> None:
         st.caption(":material/touch_app: Select a row to look at its picture.")
 
 
-def columns(colours: charts.Palette) -> dict[str, object]:
+def columns(colours: charts.Palette) -> dict[str, Any]:
     """How the columns of a table of pictures are drawn."""
     titles = _titles()
     return {

@@ -68,7 +68,7 @@ def face_picker(result: ImageResult, *, key: str) -> int:
     examined = [index for index, face in enumerate(result.faces) if face.p_fake is not None]
     if len(examined) == 1:
         return examined[0]
-    return st.segmented_control(
+    chosen = st.segmented_control(
         "Face",
         examined,
         default=result.deciding_face,
@@ -77,6 +77,7 @@ def face_picker(result: ImageResult, *, key: str) -> int:
         format_func=lambda index: f"Face {index + 1} · {words.percent(result.faces[index].p_fake or 0.0)}",
         key=f"{key}_{result.sha256[:12]}",
     )
+    return examined[0] if chosen is None else chosen
 
 
 def file_facts(result: ImageResult) -> None:

@@ -1,0 +1,1 @@
+"""Training, calibration and model cards. The application does not need this package."""

@@ -31,9 +31,7 @@ def fit_calibration(logits: np.ndarray, labels: np.ndarray, weights: np.ndarray 
     return Calibration(float(np.exp(found.x[0])), float(found.x[1]))
 
 
-def fit_thresholds(
-    scores: dict[str, tuple[np.ndarray, np.ndarray]], max_false_positive_rate: float
-) -> Thresholds:
+def fit_thresholds(scores: dict[str, tuple[np.ndarray, np.ndarray]], max_false_positive_rate: float) -> Thresholds:
     """Thresholds whose error rate stays within a limit in the worst of several conditions.
 
     `fake` is the smallest probability at which at most this share of real photographs is called fake, in every
@@ -48,9 +46,7 @@ def fit_thresholds(
     fake = max(_upper(p[y == 0], max_false_positive_rate) for p, y in scores.values())
     real = min(1 - _upper(1 - p[y == 1], max_false_positive_rate) for p, y in scores.values())
     middle = 0.5
-    return Thresholds(
-        real=float(min(real, fake, middle)), fake=float(max(fake, middle)), fpr=max_false_positive_rate
-    )
+    return Thresholds(real=float(min(real, fake, middle)), fake=float(max(fake, middle)), fpr=max_false_positive_rate)
 
 
 def _upper(values: np.ndarray, rate: float) -> float:

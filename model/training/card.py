@@ -17,6 +17,7 @@ RATES = {
     "precision": "Precision (fake)",
     "recall": "Recall (fake)",
     "specificity": "Specificity",
+    "fpr": "False positive rate",
     "f1": "F1 (fake)",
     "roc_auc": "ROC AUC",
     "average_precision": "Average precision",
@@ -82,7 +83,8 @@ def render(info: CheckpointInfo) -> str:
         "## Trained on\n",
         *_training(header["training"]),
         "## Not for\n",
-        "- Accusing a person of anything: a verdict is one signal, with the error rates above, to be weighed with others.\n"
+        "- Accusing a person of anything: a verdict is one signal, with the error rates above, to be weighed with "
+        "others.\n"
         "- Face swaps, retouching and local edits: these were not trained as AI-generated.\n"
         "- Pictures without a face, faces below 64 pixels, drawings and renderings.\n"
         "- Generators and cameras unlike those listed: see the leave-one-out table for how far the figures fall on "
@@ -121,10 +123,10 @@ def _measured(metrics: dict[str, Any]) -> list[str]:
         for name, fold in folds.items():
             auc, tpr = rate(fold["roc_auc"]), rate(fold["tpr_at_1_percent_fpr"])
             out.append(f"| {name.replace('_', ' ')} | {auc} | {tpr} | {fold['n_real']} | {fold['n_fake']} |")
-        auc = [fold["roc_auc"]["value"] for fold in folds.values()]
-        tpr = [fold["tpr_at_1_percent_fpr"]["value"] for fold in folds.values()]
-        out.append(f"| **mean** | {sum(auc) / len(auc):.3f} | {sum(tpr) / len(tpr):.3f} | | |")
-        out.append(f"| **minimum** | {min(auc):.3f} | {min(tpr):.3f} | | |\n")
+        aucs = [fold["roc_auc"]["value"] for fold in folds.values()]
+        tprs = [fold["tpr_at_1_percent_fpr"]["value"] for fold in folds.values()]
+        out.append(f"| **mean** | {sum(aucs) / len(aucs):.4f} | {sum(tprs) / len(tprs):.4f} | | |")
+        out.append(f"| **minimum** | {min(aucs):.4f} | {min(tprs):.4f} | | |\n")
     return out or ["Nothing yet.\n"]
 
 
@@ -146,11 +148,10 @@ def _training(training: dict[str, Any]) -> list[str]:
         "| label | source | generator | train | val |",
         "|---|---|---|---|---|",
     ]
-    for row in training["counts"]:
-        out.append(
-            f"| {row['label']} | {row['source']} | {row['generator'] or '-'} | {row.get('train', 0)} "
-            f"| {row.get('val', 0)} |"
-        )
+    out += [
+        "| " + " | ".join(str(row.get(key) or "-") for key in ("label", "source", "generator", "train", "val")) + " |"
+        for row in training["counts"]
+    ]
     recipe = json.dumps(training["config"], ensure_ascii=False)
     out.append(f"\nRecipe: `{recipe}`\n")
     return out

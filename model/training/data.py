@@ -13,6 +13,7 @@ import pandas as pd
 from model.dataset import load_labelled
 from model.faces import Face, FaceFinder, Framing
 from model.imaging import decode
+from model.sources import Source
 from model.training.config import ConfigError, DataConfig
 from model.training.progress import Log
 from model.training.views import box_for
@@ -47,9 +48,11 @@ def load(config: DataConfig, seed: int) -> pd.DataFrame:
         frame = _from_manifest(config)
     else:
         labelled = load_labelled(config.root)
+        if not all(isinstance(source, Source) and source.member is None for source in labelled.sources):
+            raise ConfigError(f"{config.root}: training reads a folder or a manifest; unpack the archive first")
         frame = pd.DataFrame(
             {
-                "path": [str(source.location) for source in labelled.sources],
+                "path": [str(source.location) for source in labelled.sources if isinstance(source, Source)],
                 "name": labelled.frame["name"].astype(str),
                 "label": labelled.frame["label"].astype(int),
                 "source": labelled.frame["group"].astype(str),

@@ -126,9 +126,7 @@ def convert_clip(content: bytes) -> dict[str, np.ndarray]:
 def convert_half_resnet50(content: bytes) -> dict[str, np.ndarray]:
     """The half-width ResNet-50 as torchvision-style names: each convolution with its folded bias."""
     nodes, arrays = _initializers(content)
-    convolutions = [
-        [arrays[name] for name in node.input if name in arrays] for node in nodes if node.op_type == "Conv"
-    ]
+    convolutions = [[arrays[name] for name in node.input if name in arrays] for node in nodes if node.op_type == "Conv"]
     names = ["conv1"]
     for stage, blocks in enumerate((3, 4, 6, 3), start=1):
         for block in range(blocks):

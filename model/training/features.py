@@ -1,7 +1,7 @@
 """Mean cells of a frozen network, computed once and kept.
 
-For a network that ends in *mean over cells, then linear*, the mean cell is all that the head ever sees: caching it makes
-fitting the head, and refitting it for every leave-one-out fold, a matter of seconds.
+For a network that ends in *mean over cells, then linear*, the mean cell is all that the head ever sees: caching it
+makes fitting the head, and refitting it for every leave-one-out fold, a matter of seconds.
 """
 
 from __future__ import annotations

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -56,21 +56,23 @@ def fit_network(
 
     if config.init.startswith("donor:half_resnet50"):
         settle_batch_norms(network, torch.cat([loader.batch(draw(step)) for step in range(4)]))
-    network.to(device, memory_format=torch.channels_last).requires_grad_(True)
+    network.requires_grad_(True)
+    network.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     optimiser = torch.optim.AdamW(_groups(network, method))
     averaged = copy.deepcopy(network).eval().requires_grad_(False)
-    state = {"step": 0, "best": -1.0, "best_weights": None, "stale": 0}
+    first, best, stale = 0, -1.0, 0
+    best_weights = averaged.state_dict()
     saved = out / "state.pt"
     if saved.is_file():
-        loaded = torch.load(saved, map_location=device, weights_only=True)
-        network.load_state_dict(loaded.pop("network"))
-        averaged.load_state_dict(loaded.pop("averaged"))
-        optimiser.load_state_dict(loaded.pop("optimiser"))
-        state = loaded
-        log.line(f"continuing at step {state['step']} of {steps}")
+        state = torch.load(saved, map_location=device, weights_only=True)
+        network.load_state_dict(state["network"])
+        averaged.load_state_dict(state["averaged"])
+        optimiser.load_state_dict(state["optimiser"])
+        first, best, stale, best_weights = state["step"], state["best"], state["stale"], state["best_weights"]
+        log.line(f"continuing at step {first} of {steps}")
 
     running = 0.0
-    for step, images in _prefetch(loader, draw, state["step"], steps):
+    for step, images in _prefetch(loader, draw, first, steps):
         for group in optimiser.param_groups:
             group["lr"] = group["peak"] * _schedule(step, steps, method.warmup_share)
         targets = torch.tensor([labels[row] for row, _ in draw(step)], dtype=torch.float32, device=device)
@@ -92,21 +94,29 @@ def fit_network(
             auc = float(roc_auc_score(labels[val_rows], predict(averaged, loader, val_rows, "hard", log)))
             log.record(step=step + 1, loss=running, val_hard_auc=auc)
             log.line(f"step {step + 1}/{steps}: AUC on val (hard tier) {auc:.4f}")
-            if auc > state["best"]:
-                weights_now = {name: value.clone() for name, value in averaged.state_dict().items()}
-                state |= {"best": auc, "best_weights": weights_now, "stale": 0}
-            else:
-                state["stale"] += 1
-            state["step"] = step + 1
-            parts = {"network": network, "averaged": averaged, "optimiser": optimiser}
+            stale += 1
+            if auc > best:
+                best, stale = auc, 0
+                best_weights = {name: value.clone() for name, value in averaged.state_dict().items()}
             partial = saved.with_suffix(".partial")
-            torch.save(state | {name: part.state_dict() for name, part in parts.items()}, partial)
+            torch.save(
+                {
+                    "step": step + 1,
+                    "best": best,
+                    "stale": stale,
+                    "best_weights": best_weights,
+                    "network": network.state_dict(),
+                    "averaged": averaged.state_dict(),
+                    "optimiser": optimiser.state_dict(),
+                },
+                partial,
+            )
             partial.rename(saved)
-            if state["stale"] >= method.patience:
+            if stale >= method.patience:
                 log.line(f"no better for {method.patience} evaluations: stopping")
                 break
-    averaged.load_state_dict(state["best_weights"])
-    return averaged.cpu().to(memory_format=torch.contiguous_format)
+    averaged.load_state_dict(best_weights)
+    return averaged.cpu()
 
 
 @torch.inference_mode()
@@ -152,7 +162,9 @@ def _average(averaged: nn.Module, network: nn.Module, decay: float) -> None:
             mine.copy_(theirs)
 
 
-def _prefetch(loader: CropLoader, draw, first: int, steps: int) -> Iterator[tuple[int, Tensor]]:  # noqa: ANN001
+def _prefetch(
+    loader: CropLoader, draw: Callable[[int], list[tuple[int, int]]], first: int, steps: int
+) -> Iterator[tuple[int, Tensor]]:
     """Load two batches ahead of the network."""
     with ThreadPoolExecutor(1) as pool:
         ahead = [pool.submit(loader.batch, draw(step)) for step in range(first, min(first + 2, steps))]

@@ -42,6 +42,7 @@ def load_folded(network: LinearHeadNet, state: dict[str, Tensor]) -> None:
             assert isinstance(norm, nn.BatchNorm2d)
             nn.init.ones_(norm.weight)
             norm.bias.data.copy_(state[f"{name}.bias"])
+            assert norm.running_mean is not None and norm.running_var is not None
             norm.running_mean.zero_()
             norm.running_var.fill_(1 - norm.eps)
 
@@ -62,7 +63,8 @@ def settle_batch_norms(network: LinearHeadNet, images: Tensor) -> None:
 
     def settle(norm: nn.BatchNorm2d, inputs: tuple[Tensor, ...]) -> None:
         mean, variance = inputs[0].mean(dim=(0, 2, 3)), inputs[0].var(dim=(0, 2, 3), unbiased=False)
-        before = (norm.running_var + norm.eps).sqrt()
+        assert norm.running_mean is not None and norm.running_var is not None
+        before = torch.sqrt(norm.running_var + norm.eps)
         norm.bias.add_(norm.weight * (mean - norm.running_mean) / before)
         norm.weight.mul_((variance + norm.eps).sqrt() / before)
         norm.running_mean.copy_(mean)

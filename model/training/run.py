@@ -67,9 +67,7 @@ def train(config: TrainConfig, out: Path, *, quiet: bool = False) -> CheckpointI
         logits = _fit_linear(config, config.method, network, frame, loader, cache, log, metrics)
     else:
         network = fit_network(config, config.method, network, frame, loader, out, log)
-        logits = {
-            view: predict(network, loader, _rows(frame, "val"), view, log) for view in TIERS_FOR_CALIBRATION
-        }
+        logits = {view: predict(network, loader, _rows(frame, "val"), view, log) for view in TIERS_FOR_CALIBRATION}
     calibration, thresholds = _decide(frame, logits, config.max_false_positive_rate)
     header = {
         "name": config.name,
@@ -199,9 +197,7 @@ def _decide(
 ) -> tuple[Calibration, Thresholds]:
     """Calibrate on the mixture of tiers of val; thresholds for the worst tier."""
     labels = frame["label"].to_numpy()[_rows(frame, "val")]
-    calibration = calibrate.fit_calibration(
-        np.concatenate(list(logits.values())), np.tile(labels, len(logits))
-    )
+    calibration = calibrate.fit_calibration(np.concatenate(list(logits.values())), np.tile(labels, len(logits)))
     scores = {view: (calibrate.probabilities(values, calibration), labels) for view, values in logits.items()}
     return calibration, calibrate.fit_thresholds(scores, max_false_positive_rate)
 

@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import io
 import zipfile
+from collections.abc import Iterator
 from pathlib import Path
 
-import model  # noqa: F401 - first, see model/_torchvision.py
 import numpy as np
 import pytest
 import streamlit as st
 import torch
+from PIL import Image
+from streamlit.testing.v1 import AppTest
+
+import model  # noqa: F401 - first, see model/_torchvision.py
 from dashboard import settings as dashboard_settings
 from model import detector as model_detector
 from model.backbones import tiny
 from model.checkpoint import save
 from model.faces import Face
-from PIL import Image
-from streamlit.testing.v1 import AppTest
 
 ROOT = Path(__file__).resolve().parents[2]
 HEADER = {
@@ -31,8 +33,19 @@ HEADER = {
     "temperature": 1.0,
     "calibration_bias": 0.0,
     "thresholds": {"real": 0.4, "fake": 0.6, "fpr": 0.01},
-    "training": {"seed": 1, "sources": {"drawn squares": 12}},
-    "metrics": {"test": {"roc_auc": {"value": 0.75, "low": 0.7, "high": 0.8}}},
+    "training": {
+        "train": 12,
+        "val": 3,
+        "digest": "0" * 64,
+        "counts": [{"label": "real", "source": "noise", "generator": "", "train": 12, "val": 3}],
+    },
+    "metrics": {
+        "test": {"n_real": 4, "n_fake": 5, "roc_auc": {"value": 0.75, "low": 0.7, "high": 0.8}},
+        "leave_one_out": {
+            "good": {"roc_auc": {"value": 0.9}, "tpr_at_1_percent_fpr": {"value": 0.5}, "n_real": 2, "n_fake": 2},
+            "bad": {"roc_auc": {"value": 0.6}, "tpr_at_1_percent_fpr": {"value": None}, "n_real": 2, "n_fake": 2},
+        },
+    },
     "licence": "MIT",
     "origin": "A test network that was never trained.",
     "created": "2026-01-01",
@@ -53,7 +66,9 @@ class StubFinder:
 def _face(image: Image.Image, index: int, count: int) -> Face:
     size = 0.8 * min(image.height, image.width / count)
     x, y = image.width * (index + 0.5) / count, image.height / 2
-    points = tuple((x + dx * size, y + dy * size) for dx, dy in ((-0.2, -0.15), (0.2, -0.15), (0, 0), (-0.15, 0.25), (0.15, 0.25)))
+    points = tuple(
+        (x + dx * size, y + dy * size) for dx, dy in ((-0.2, -0.15), (0.2, -0.15), (0, 0), (-0.15, 0.25), (0.15, 0.25))
+    )
     return Face((x - size / 2, y - size / 2, x + size / 2, y + size / 2), 0.99, points)
 
 
@@ -79,7 +94,7 @@ def archive(members: dict[str, bytes]) -> bytes:
 
 
 @pytest.fixture(autouse=True)
-def app_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def app_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A private data folder, a server folder, and a tiny checkpoint as the default."""
     torch.manual_seed(0)
     weights = tmp_path / "tiny.safetensors"

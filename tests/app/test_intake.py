@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+
 from dashboard.intake import IntakeError, allowed, from_uploads, roots, server_places
 from dashboard.settings import Settings
 

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+
 from dashboard.jobs import CANCELLED, DONE, FAILED, QUEUED, RUNNING, Busy, Job, JobQueue
 
 
@@ -110,8 +111,8 @@ def test_old_jobs_are_forgotten_with_their_files(queue: JobQueue) -> None:
     jobs = []
     for number in range(4):
         job = queue.submit("bulk", str(number), 1, queue.new_folder(), lambda job: None)
-        wait(lambda job=job: queue.progress(job).finished)
         jobs.append(job)
+        wait(lambda: queue.progress(jobs[-1]).finished)
     queue.prune()
     assert [queue.get(job.id) is not None for job in jobs] == [False, False, True, True]
     assert [job.folder.exists() for job in jobs] == [False, False, True, True]

@@ -2,8 +2,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from dashboard.overlay import BOX_COLOURS, boxed, cell_limit, colourise, overlay, overlay_cam
 from PIL import Image
+
+from dashboard.overlay import BOX_COLOURS, boxed, cell_limit, colourise, overlay, overlay_cam
 
 GREY = Image.new("RGB", (56, 56), (128, 128, 128))
 
@@ -17,9 +18,9 @@ def test_opacity_zero_leaves_the_picture_as_it_is() -> None:
 
 
 def test_positive_is_orange_and_negative_is_blue() -> None:
-    red, _, blue = overlay(GREY, np.full((7, 7), 0.3)).getpixel((28, 28))
+    red, _, blue = np.asarray(overlay(GREY, np.full((7, 7), 0.3)))[28, 28]
     assert red > blue
-    red, _, blue = overlay(GREY, np.full((7, 7), -0.3)).getpixel((28, 28))
+    red, _, blue = np.asarray(overlay(GREY, np.full((7, 7), -0.3)))[28, 28]
     assert blue > red
 
 

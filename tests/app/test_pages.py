@@ -35,7 +35,7 @@ def test_a_picture_gets_a_verdict_a_probability_and_a_time(app: AppTest) -> None
     assert "%" in labels["Probability AI"]
     assert labels["Prediction time"].endswith("ms")
     assert any(word in text_of(app) for word in ("AI-generated", "Real photograph", "Inconclusive"))
-    assert "1 % of real photographs" in text_of(app)
+    assert "at most 1 % of real photographs" in text_of(app)
 
 
 def test_every_face_of_a_picture_is_listed(app: AppTest) -> None:
@@ -104,9 +104,15 @@ def test_explain_of_a_picture_without_a_face_ends_with_the_reason(app: AppTest) 
 def test_models_shows_figures_thresholds_and_licence(app: AppTest) -> None:
     open_page(app, "models")
     assert app.subheader[0].value == "tiny"
-    assert app.dataframe[0].value["ROC AUC"].tolist() == [0.75]
+    folds, sets = app.dataframe[0].value, app.dataframe[1].value
+    assert folds["Never seen in training"].tolist() == ["bad", "good"]
+    assert sets[["Pictures", "ROC AUC"]].to_numpy().tolist() == [[9, 0.75]]
     shown = {metric.label: metric.value for metric in app.metric}
-    assert shown == {"AI-generated from": "60 %", "Real up to": "40 %", "False alarms": "1 %"}
+    assert shown["ROC AUC, mean"] == "0.750"
+    assert shown["ROC AUC, worst"] == "0.600"
+    assert (shown["AI-generated from"], shown["Real up to"], shown["False alarms"]) == ("60 %", "40 %", "1 %")
+    assert shown["For fitting"] == "12"
+    assert "MIT" in str(app.table[0].value)
 
 
 @pytest.mark.parametrize("name", PAGES)
@@ -121,3 +127,12 @@ def test_a_missing_checkpoint_is_explained(name: str, monkeypatch: pytest.Monkey
     open_page(app, name)
     assert not app.exception
     assert "No usable checkpoint" in app.error[0].value
+
+
+def test_visitors_do_not_see_each_others_pictures(app: AppTest) -> None:
+    upload(app, picture(), name="private.png")
+    other = AppTest.from_file(app._script_path, default_timeout=60).run()
+    for name in PAGES:
+        open_page(other, name)
+        assert "private" not in text_of(other)
+    assert other.session_state["picture"] is None

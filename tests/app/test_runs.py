@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import io
+import threading
 import time
 
 import pandas as pd
 import pytest
-from dashboard import resources, tasks
 from streamlit.testing.v1 import AppTest
+
+from dashboard import resources, tasks
 
 from .conftest import archive, open_page, picture
 from .test_pages import text_of
@@ -188,3 +190,75 @@ def test_a_server_folder_is_evaluated(app: AppTest) -> None:
     until_finished(app, "evaluate")
     assert not app.exception
     assert "6 pictures" in text_of(app)
+
+
+def test_the_bundled_samples_can_be_evaluated(app: AppTest) -> None:
+    open_page(app, "evaluate")
+    app.session_state["evaluate_way"] = "Server"
+    app.run()
+    app.selectbox(key="evaluate_place").select("Bundled samples").run()
+    assert not app.exception
+    assert not app.error
+    shown = {metric.label: int(metric.value) for metric in app.metric}
+    assert min(shown.values()) > 0
+
+
+def evaluate_archive(app: AppTest, members: dict[str, bytes]) -> AppTest:
+    open_page(app, "evaluate")
+    app.file_uploader(key="evaluate_files").upload("set.zip", archive(members))
+    app.run()
+    click(app, "Run the evaluation")
+    return until_finished(app, "evaluate")
+
+
+@pytest.mark.parametrize("label", ["real", "fake"])
+def test_one_class_alone_is_measured_as_far_as_it_can_be(app: AppTest, label: str) -> None:
+    evaluate_archive(app, {f"{label}/{number}.png": picture(seed=number) for number in range(4)})
+    assert not app.exception
+    assert "Curves need both" in text_of(app)
+    assert {metric.label: metric.value for metric in app.metric}["ROC AUC"] == "–"
+
+
+def test_a_set_without_any_usable_face_says_so(app: AppTest) -> None:
+    white = picture(colour=(255, 255, 255))
+    evaluate_archive(app, {"real/a.png": white, "fake/b.png": white})
+    assert not app.exception
+    assert "nothing to measure" in app.warning[0].value
+
+
+def test_a_run_cancelled_before_it_began_shows_no_figures(app: AppTest) -> None:
+    gate = threading.Event()
+    queue = resources.job_queue()
+    queue.submit("other", "x", 1, queue.new_folder(), lambda job: gate.wait(30))
+    open_page(app, "bulk")
+    app.file_uploader(key="bulk_files").upload("one.png", picture())
+    app.run()
+    click(app, "Start")
+    assert "1 before it" in text_of(app)
+    click(app, "Cancel")
+    gate.set()
+    app.run()
+    assert not app.exception
+    assert "Cancelled after 0 of 1" in app.warning[0].value
+    assert not app.metric
+
+
+def test_a_full_queue_is_explained(app: AppTest, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(resources.job_queue(), "max_queued", 0)
+    open_page(app, "bulk")
+    app.file_uploader(key="bulk_files").upload("one.png", picture())
+    app.run()
+    click(app, "Start")
+    assert not app.exception
+    assert "Try again" in app.error[0].value
+
+
+def test_hostile_file_names_stay_text(app: AppTest) -> None:
+    name = "**bold** [x](https://example.org) :red[y].png"
+    open_page(app, "bulk")
+    app.file_uploader(key="bulk_files").upload(name, picture())
+    app.run()
+    click(app, "Start")
+    until_finished(app, "bulk")
+    assert not app.exception
+    assert not any("[x](https" in element.value for element in app.markdown)

@@ -5,17 +5,19 @@ from __future__ import annotations
 import base64
 import hashlib
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import streamlit
-from dashboard.app import SecurityHeaders, UploadQuota, content_security_policy
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse
 from starlette.routing import Route
 from starlette.testclient import TestClient
+
+from dashboard.app import SecurityHeaders, UploadQuota, content_security_policy
 
 
 async def _put(request: Request) -> PlainTextResponse:
@@ -92,7 +94,7 @@ def test_a_refused_upload_takes_no_room(client: TestClient) -> None:
 
 
 def test_bytes_are_counted_whatever_the_header_says(client: TestClient) -> None:
-    def body():  # noqa: ANN202 - sent in chunks, without a length
+    def body() -> Iterator[bytes]:  # sent in chunks, without a length
         for _ in range(30):
             yield b"x" * 10
 

@@ -4,8 +4,9 @@ import os
 from pathlib import Path
 
 import pytest
-from dashboard.settings import Settings
 from pydantic import ValidationError
+
+from dashboard.settings import Settings
 
 
 def test_every_setting_has_a_description() -> None:
@@ -13,7 +14,7 @@ def test_every_setting_has_a_description() -> None:
 
 
 def test_the_environment_wins_over_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "reality-check.toml").write_text('max_upload_mb = 5\nkeep_hours = 1.5\n')
+    (tmp_path / "reality-check.toml").write_text("max_upload_mb = 5\nkeep_hours = 1.5\n")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("REALITY_CHECK_MAX_UPLOAD_MB", "7")
     settings = Settings()

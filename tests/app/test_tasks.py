@@ -4,9 +4,10 @@ import base64
 import io
 
 import pytest
+from PIL import Image
+
 from dashboard.tasks import csv_bytes, thumbnail
 from model.results import to_frame
-from PIL import Image
 
 
 @pytest.mark.parametrize("codec", ["JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF"])

@@ -13,17 +13,15 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import model  # noqa: F401 - first, see model/_torchvision.py
 import pytest
+from playwright.sync_api import Browser, ConsoleMessage, Page, Request, Response, sync_playwright
+
+import model  # noqa: F401 - first, see model/_torchvision.py
 from model.checkpoint import WEIGHTS
 
-playwright_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-
 ROOT = Path(__file__).resolve().parents[2]
-CHROMIUM = next(
-    (path for path in (shutil.which("chromium"), shutil.which("chromium-browser"), shutil.which("google-chrome")) if path),
-    None,
-)
+_NAMES = ("chromium", "chromium-browser", "google-chrome")
+CHROMIUM = next((path for path in map(shutil.which, _NAMES) if path), None)
 FLAGS = [
     "--no-sandbox",
     "--disable-gpu",
@@ -99,31 +97,31 @@ class Watch:
     url: str
     problems: list[str] = field(default_factory=list)
 
-    def attach(self, page: playwright_api.Page) -> None:
+    def attach(self, page: Page) -> None:
         """Note console errors, failed responses and requests to other hosts."""
         page.on("console", self._console)
         page.on("pageerror", lambda error: self.problems.append(f"page error: {error}"))
         page.on("request", self._request)
         page.on("response", self._response)
 
-    def _console(self, message: playwright_api.ConsoleMessage) -> None:
+    def _console(self, message: ConsoleMessage) -> None:
         location = str(message.location.get("url", ""))
         if message.type == "error" and not location.endswith(_HARMLESS):
             self.problems.append(f"console: {message.text} ({location})")
 
-    def _request(self, request: playwright_api.Request) -> None:
+    def _request(self, request: Request) -> None:
         if not request.url.startswith((self.url, "data:", "blob:", self.url.replace("http", "ws"))):
             self.problems.append(f"another host: {request.url}")
 
-    def _response(self, response: playwright_api.Response) -> None:
+    def _response(self, response: Response) -> None:
         if response.status >= 400 and not response.url.endswith(_HARMLESS):
             self.problems.append(f"{response.status}: {response.url}")
 
 
 @pytest.fixture(scope="session")
-def chromium() -> Iterator[playwright_api.Browser]:
+def chromium() -> Iterator[Browser]:
     """One browser for all tests."""
-    with playwright_api.sync_playwright() as driver:
+    with sync_playwright() as driver:
         browser = driver.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
         yield browser
         browser.close()
@@ -142,7 +140,7 @@ def width() -> int:
 
 
 @pytest.fixture
-def visitor(server: Server, chromium: playwright_api.Browser, width: int) -> Iterator[playwright_api.Page]:
+def visitor(server: Server, chromium: Browser, width: int) -> Iterator[Page]:
     """A page whose console and network are watched; the test fails on anything amiss."""
     context = chromium.new_context(viewport={"width": width, "height": 900}, accept_downloads=True)
     page = context.new_page()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import io
 import json
 import re
@@ -10,10 +11,9 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from playwright.sync_api import FilePayload, Page, expect
 
-playwright_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-expect = playwright_api.expect
-Page = playwright_api.Page
+from .conftest import Server
 
 SAMPLES = Path(__file__).resolve().parents[2] / "sample_images"
 REAL = SAMPLES / "real" / "barack_obama_portrait.jpg"
@@ -31,8 +31,8 @@ def idle(page: Page) -> None:
     expect(page.get_by_test_id("stStatusWidget")).to_have_count(0, timeout=60_000)
 
 
-def upload(page: Page, *paths: Path | dict[str, object]) -> None:
-    page.get_by_test_id("stFileUploaderDropzoneInput").first.set_input_files(list(paths))
+def upload(page: Page, file: Path | FilePayload) -> None:
+    page.get_by_test_id("stFileUploaderDropzoneInput").first.set_input_files(file)
     idle(page)
 
 
@@ -54,14 +54,14 @@ def no_overflow(page: Page) -> None:
 
 @pytest.mark.parametrize("path", PAGES)
 @pytest.mark.parametrize("width", [390, 1280])
-def test_every_page_opens(visitor: Page, server, path: str, width: int) -> None:  # noqa: ANN001
+def test_every_page_opens(visitor: Page, server: Server, path: str, width: int) -> None:
     start(visitor, server.url, path)
     expect(visitor.get_by_test_id("stException")).to_have_count(0)
     no_overflow(visitor)
 
 
 @pytest.mark.parametrize("width", [390, 1280])
-def test_classify_then_explain(visitor: Page, server, width: int) -> None:  # noqa: ANN001
+def test_classify_then_explain(visitor: Page, server: Server, width: int) -> None:
     page = visitor
     start(page, server.url)
     upload(page, REAL)
@@ -82,27 +82,41 @@ def test_classify_then_explain(visitor: Page, server, width: int) -> None:  # no
     no_overflow(page)
 
 
-def test_a_sample_is_one_click_away(visitor: Page, server) -> None:  # noqa: ANN001
+def test_a_sample_is_one_click_away(visitor: Page, server: Server) -> None:
     start(visitor, server.url)
-    visitor.get_by_role("button", name="No face").first.click()
+    visitor.get_by_role("button", name="No face", exact=True).first.click()
     expect(visitor.get_by_role("heading", name="Not applicable")).to_be_visible()
 
 
-def test_a_broken_file_is_explained(visitor: Page, server) -> None:  # noqa: ANN001
+def test_a_broken_file_is_explained(visitor: Page, server: Server) -> None:
     start(visitor, server.url)
     upload(visitor, {"name": "cut.jpg", "mimeType": "image/jpeg", "buffer": REAL.read_bytes()[:5000]})
     expect(visitor.get_by_text("cannot be shown as a picture")).to_be_visible()
     expect(visitor.get_by_text("complete copy")).to_be_visible()
 
 
-def test_pictures_can_be_pasted(visitor: Page, server) -> None:  # noqa: ANN001
+def test_a_picture_can_be_pasted(visitor: Page, server: Server) -> None:
     page = visitor
     start(page, server.url)
-    page.get_by_role("radio", name="Paste").or_(page.get_by_role("button", name="Paste")).first.click()
-    expect(page.get_by_test_id("stChatInput")).to_be_visible()
+    page.get_by_text("Paste", exact=True).click()
+    box = page.get_by_test_id("stChatInputTextArea")
+    expect(box).to_be_visible()
+    box.evaluate(
+        """(box, data) => {
+            const bytes = Uint8Array.from(atob(data), letter => letter.charCodeAt(0));
+            const clipboard = new DataTransfer();
+            clipboard.items.add(new File([bytes], "image.jpg", {type: "image/jpeg"}));
+            box.dispatchEvent(new ClipboardEvent("paste", {clipboardData: clipboard, bubbles: true, cancelable: true}));
+        }""",
+        base64.b64encode(REAL.read_bytes()).decode(),
+    )
+    expect(page.get_by_text("image.jpg")).to_be_visible()
+    idle(page)
+    box.press("Enter")
+    expect(page.get_by_text("Prediction time")).to_be_visible()
 
 
-def test_bulk_runs_survives_a_reload_and_downloads(visitor: Page, server, tmp_path: Path) -> None:  # noqa: ANN001
+def test_bulk_runs_survives_a_reload_and_downloads(visitor: Page, server: Server, tmp_path: Path) -> None:
     page = visitor
     start(page, server.url, "bulk")
     upload(page, archive(tmp_path))
@@ -125,7 +139,7 @@ def test_bulk_runs_survives_a_reload_and_downloads(visitor: Page, server, tmp_pa
     expect(page.get_by_text("How it works")).to_be_visible()
 
 
-def test_evaluate_explains_labels_measures_and_reports(visitor: Page, server, tmp_path: Path) -> None:  # noqa: ANN001
+def test_evaluate_explains_labels_measures_and_reports(visitor: Page, server: Server, tmp_path: Path) -> None:
     page = visitor
     start(page, server.url, "evaluate")
     upload(page, archive(tmp_path))
