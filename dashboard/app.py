@@ -14,6 +14,7 @@ import time
 from collections import OrderedDict
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -90,25 +91,31 @@ class SecurityHeaders:
 
 
 class UploadQuota:
-    """Limits the files and bytes that one browser session may hold on the server.
+    """Limits the files and bytes that one browser session may send within an hour.
 
     Streamlit limits single files only. Uploads are counted while they arrive, whatever their headers claim, and given
-    back when they are deleted or fail. Sessions without an upload for `idle_seconds` are forgotten: their files are
-    gone with them.
+    back when they are deleted or fail. Streamlit drops the files of a page that was left without telling anyone, so
+    a file counts for `window_seconds` and not for as long as its session lives.
 
     Parameters
     ----------
     max_files : int
     max_bytes : int
-    idle_seconds : float
+    window_seconds : float
+        Time for which a file counts.
+    max_sessions : int
+        Sessions remembered; the one that was idle longest is forgotten first.
     """
 
-    def __init__(self, app: ASGIApp, *, max_files: int, max_bytes: int, idle_seconds: float = 6 * 3600) -> None:
+    def __init__(
+        self, app: ASGIApp, *, max_files: int, max_bytes: int, window_seconds: float = 3600, max_sessions: int = 10_000
+    ) -> None:
         self.app = app
         self.max_files = max_files
         self.max_bytes = max_bytes
-        self.idle_seconds = idle_seconds
-        self._held: OrderedDict[str, tuple[float, dict[str, int]]] = OrderedDict()  # session -> (seen, file -> bytes)
+        self.window_seconds = window_seconds
+        self.max_sessions = max_sessions
+        self._sent: OrderedDict[str, dict[str, _Sent]] = OrderedDict()  # session -> file -> what was sent
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """ASGI."""
@@ -118,35 +125,37 @@ class UploadQuota:
             return
         files = self._files(match["session"])
         name = match["file"]
-        if scope["method"] == "DELETE":
-            files.pop(name, None)
-            await self.app(scope, receive, send)
-            return
-        headers = dict(scope["headers"])
-        declared = headers.get(b"content-length", b"0")
-        announced = int(declared) if declared.isdigit() else 0
-        others = sum(size for key, size in files.items() if key != name)
-        if len(files.keys() | {name}) > self.max_files or others + announced > self.max_bytes:
-            await self._refuse(scope, receive, send)
-            return
-        files[name] = announced
-        received, refused, status = 0, False, 0
-
-        async def counted() -> Message:
-            nonlocal received, refused
-            message = await receive()
-            received += len(message.get("body", b""))
-            files[name] = max(announced, received)
-            if sum(files.values()) > self.max_bytes:
-                refused = True
-                return {"type": "http.disconnect"}
-            return message
+        status, refused = 0, False
 
         async def watched(message: Message) -> None:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
             await send(message)
+
+        if scope["method"] == "DELETE":
+            await self.app(scope, receive, watched)
+            if status < 400:
+                files.pop(name, None)
+            return
+        declared = dict(scope["headers"]).get(b"content-length", b"0")
+        announced = int(declared) if declared.isdigit() else 0
+        others = sum(sent.size for key, sent in files.items() if key != name)
+        if len(files.keys() | {name}) > self.max_files or others + announced > self.max_bytes:
+            await self._refuse(scope, receive, send)
+            return
+        mine = files[name] = _Sent(time.monotonic(), announced)
+        received = 0
+
+        async def counted() -> Message:
+            nonlocal received, refused
+            message = await receive()
+            received += len(message.get("body", b""))
+            mine.size = max(announced, received)
+            if sum(sent.size for sent in files.values()) > self.max_bytes:
+                refused = True
+                return {"type": "http.disconnect"}
+            return message
 
         try:
             await self.app(scope, counted, watched)
@@ -158,26 +167,30 @@ class UploadQuota:
             await self._refuse(scope, receive, send)
         if refused or status >= 400:
             files.pop(name, None)
-        else:
-            files[name] = received
 
-    def _files(self, session: str) -> dict[str, int]:
-        now = time.monotonic()
-        _, files = self._held.pop(session, (now, {}))
-        self._held[session] = (now, files)
-        while self._held:
-            oldest, (seen, _) = next(iter(self._held.items()))
-            if now - seen < self.idle_seconds:
-                break
-            del self._held[oldest]
-        return files
+    def _files(self, session: str) -> dict[str, _Sent]:
+        """What a session sent lately; the session becomes the one seen last."""
+        oldest = time.monotonic() - self.window_seconds
+        kept = {name: sent for name, sent in self._sent.pop(session, {}).items() if sent.at > oldest}
+        self._sent[session] = kept
+        while len(self._sent) > self.max_sessions:
+            self._sent.popitem(last=False)
+        return kept
 
     async def _refuse(self, scope: Scope, receive: Receive, send: Send) -> None:
         message = (
-            f"This session may hold {self.max_files:,} files and {self.max_bytes / 2**20:,.0f} MB. Remove some, or "
-            "pack the images as one ZIP file."
+            f"A session may send {self.max_files:,} files and {self.max_bytes / 2**20:,.0f} MB within an hour. Remove "
+            "some, or pack the images as one ZIP file."
         )
         await JSONResponse({"error": message}, status_code=413)(scope, receive, send)
+
+
+@dataclass
+class _Sent:
+    """One upload: when it came, and its bytes."""
+
+    at: float
+    size: int
 
 
 async def ready(request: Request) -> JSONResponse:

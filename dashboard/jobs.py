@@ -16,12 +16,14 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 QUEUED, RUNNING, DONE, CANCELLED, FAILED = "queued", "running", "done", "cancelled", "failed"
 _FINISHED = (DONE, CANCELLED, FAILED)
+PRUNE_SECONDS = 600.0
 _log = logging.getLogger(__name__)
 
 
@@ -120,7 +122,9 @@ class JobQueue:
         self._jobs: dict[str, Job] = {}
         self._lock = threading.Lock()
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="job")
+        self._closed = threading.Event()
         spool.mkdir(parents=True, exist_ok=True, mode=0o700)
+        threading.Thread(target=self._prune_regularly, name="job-prune", daemon=True).start()
 
     def new_folder(self) -> Path:
         """A private folder for the files of a job about to be submitted."""
@@ -165,20 +169,21 @@ class JobQueue:
     def cancel(self, job: Job) -> None:
         """Ask a job to stop; a job that has not begun is cancelled at once."""
         job._cancel.set()
-        if job.state == QUEUED:
-            job.state, job.finished = CANCELLED, time.time()
+        with self._lock:
+            if job.state == QUEUED:
+                job.state, job.finished = CANCELLED, time.time()
 
     def remove(self, job: Job) -> None:
         """Cancel a job, forget its result and delete its files."""
-        running = job.state == RUNNING
         self.cancel(job)
+        running = job.state == RUNNING
         with self._lock:
             self._jobs.pop(job.id, None)
         if not running:  # a running task still reads its files; `_run` deletes them when it ends
             shutil.rmtree(job.folder, ignore_errors=True)
 
     def prune(self) -> None:
-        """Forget finished jobs that are too old or too many."""
+        """Forget finished jobs that are too old or too many, and files that a crashed server left."""
         with self._lock:
             finished = sorted(
                 (job for job in self._jobs.values() if job.state in _FINISHED), key=lambda job: job.finished or 0
@@ -188,19 +193,31 @@ class JobQueue:
         for index, job in enumerate(finished):
             if index < surplus or (job.finished or 0) < oldest:
                 self.remove(job)
+        with self._lock:
+            own = {job.folder for job in self._jobs.values()}
+        for folder in self.spool.glob("job-*"):
+            with suppress(OSError):
+                if folder not in own and folder.stat().st_mtime < oldest:
+                    shutil.rmtree(folder, ignore_errors=True)
 
     def close(self) -> None:
         """Stop the worker and delete every job's files."""
+        self._closed.set()
         with self._lock:
             jobs = list(self._jobs.values())
         for job in jobs:
             self.remove(job)
         self._pool.shutdown(wait=True, cancel_futures=True)
 
+    def _prune_regularly(self) -> None:
+        while not self._closed.wait(PRUNE_SECONDS):
+            self.prune()
+
     def _run(self, job: Job, task: Callable[[Job], Any]) -> None:
-        if job.state != QUEUED:
-            return
-        job.state, job.started = RUNNING, time.time()
+        with self._lock:
+            if job.state != QUEUED:
+                return
+            job.state, job.started = RUNNING, time.time()
         state = DONE
         try:
             job.result = task(job)

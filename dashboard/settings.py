@@ -53,8 +53,12 @@ class Settings(BaseSettings):
     batch_size: int = Field(default=16, ge=1, le=256, description="Faces per forward pass in bulk work.")
 
     max_upload_mb: int = Field(default=200, ge=1, description="Largest single file a browser may send, in MB.")
-    session_upload_mb: int = Field(default=1000, ge=1, description="Bytes one browser session may hold, in MB.")
-    session_upload_files: int = Field(default=1000, ge=1, description="Files one browser session may hold.")
+    session_upload_mb: int = Field(
+        default=1000, ge=1, description="What one browser session may send within an hour, in MB."
+    )
+    session_upload_files: int = Field(
+        default=1000, ge=1, description="Files one browser session may send within an hour."
+    )
     max_zip_files: int = Field(default=20_000, ge=1, description="Entries a ZIP archive may have.")
     max_zip_mb: int = Field(default=4000, ge=1, description="Size of a ZIP archive when unpacked, in MB.")
 

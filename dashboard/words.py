@@ -92,6 +92,15 @@ def threshold_note(thresholds: Thresholds) -> str:
     )
 
 
+def count(number: int, noun: str) -> str:
+    """A number of things.
+
+    >>> count(1, "picture"), count(1200, "picture")
+    ('1 picture', '1,200 pictures')
+    """
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
+
+
 def duration(seconds: float) -> str:
     """A time span for people.
 

@@ -24,7 +24,7 @@ from PIL import Image
 import model
 from model import quality
 from model.backbones import LinearHeadNet
-from model.calibration import FAKE, NOT_APPLICABLE, Thresholds, verdict
+from model.calibration import NOT_APPLICABLE, Thresholds, verdict
 from model.checkpoint import CheckpointInfo, load_network, read_info, resolve
 from model.evidence import evidence_and_logits, ledger
 from model.faces import Face, FaceFinder
@@ -309,4 +309,4 @@ def _finder() -> FaceFinder:
     return _finders.finder
 
 
-__all__ = ["FAKE", "Detector", "Readable"]
+__all__ = ["Detector", "Readable"]

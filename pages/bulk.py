@@ -37,7 +37,7 @@ if job is None:
         with entry:
             found = describe(chosen, settings)
             if found is not None and len(found):
-                st.markdown(f"**{len(found):,} pictures** ready to be checked.")
+                st.markdown(f"**{words.count(len(found), 'picture')}** ready to be checked.")
                 skipped_files(found.skipped)
                 if st.button("Start", type="primary", icon=":material/play_arrow:"):
                     started = start_bulk(queue, detector, chosen, settings)

@@ -81,8 +81,8 @@ def _metric(label: str, entry: dict[str, Any] | Rate, explanation: str, *, share
 def _headline(result: EvaluationResult) -> None:
     figures = result.metrics
     st.markdown(
-        f"**{figures['images']:,} pictures**: {figures['n_real']:,} real and {figures['n_fake']:,} AI-generated were "
-        f"scored; {figures['not_applicable']:,} not applicable, {figures['errors']:,} broken."
+        f"**{words.count(figures['images'], 'picture')}**: {figures['n_real']:,} real and {figures['n_fake']:,} "
+        f"AI-generated were scored; {figures['not_applicable']:,} not applicable, {figures['errors']:,} broken."
     )
     if figures["audit"]:
         codes = ", ".join(dict.fromkeys(finding["code"] for finding in figures["audit"]))

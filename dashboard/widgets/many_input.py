@@ -9,6 +9,7 @@ from typing import Any
 
 import streamlit as st
 
+from dashboard import words
 from dashboard.intake import BROWSER_TYPES, UPLOAD_TYPES, IntakeError, ServerPlace, allowed, server_places
 from dashboard.settings import Settings
 
@@ -29,7 +30,7 @@ class Chosen:
             return self.place.label
         if len(self.uploads) == 1:
             return str(self.uploads[0].name)
-        return f"{len(self.uploads):,} files"
+        return words.count(len(self.uploads), "file")
 
 
 def many_input(settings: Settings, *, key: str, labelled: bool = False) -> Chosen | None:

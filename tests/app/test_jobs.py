@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -144,3 +145,15 @@ def test_unknown_ids_find_nothing(queue: JobQueue) -> None:
     assert queue.get(None) is None
     assert queue.get("") is None
     assert queue.get("guess") is None
+
+
+def test_files_that_a_crash_left_behind_are_removed_once_old(queue: JobQueue) -> None:
+    old, young = queue.spool / "job-old", queue.spool / "job-young"
+    for folder in (old, young):
+        folder.mkdir()
+        (folder / "000000.bin").write_bytes(b"x")
+    day_ago = time.time() - 24 * 3600
+    os.utime(old, (day_ago, day_ago))
+    queue.prune()
+    assert not old.exists()
+    assert young.exists()

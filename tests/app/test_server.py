@@ -5,8 +5,10 @@ from __future__ import annotations
 import base64
 import hashlib
 import re
+import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import streamlit
@@ -26,7 +28,7 @@ async def _put(request: Request) -> PlainTextResponse:
 
 
 async def _delete(request: Request) -> PlainTextResponse:
-    return PlainTextResponse("", status_code=204)
+    return PlainTextResponse("", status_code=int(request.query_params.get("status", "204")))
 
 
 ROUTES = [
@@ -81,6 +83,20 @@ def test_deleting_gives_the_room_back(client: TestClient) -> None:
     assert put(client, "a", "2", 1) == 413
     client.delete("/_stcore/upload_file/a/1")
     assert put(client, "a", "2", 100) == 204
+
+
+def test_a_file_counts_for_an_hour(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert put(client, "a", "1", 100) == 204
+    assert put(client, "a", "2", 1) == 413
+    later = time.monotonic() + 3601
+    monkeypatch.setattr("dashboard.app.time", SimpleNamespace(monotonic=lambda: later))
+    assert put(client, "a", "2", 100) == 204
+
+
+def test_a_delete_that_is_refused_gives_nothing_back(client: TestClient) -> None:
+    assert put(client, "a", "1", 100) == 204
+    assert client.delete("/_stcore/upload_file/a/1", params={"status": "403"}).status_code == 403
+    assert put(client, "a", "2", 1) == 413
 
 
 def test_sending_a_file_again_counts_once(client: TestClient) -> None:

@@ -14,6 +14,11 @@ GENERATED = runpy.run_path(str(ROOT / "docs" / "generate.py"))
 DOCUMENTS = sorted([ROOT / "README.md", *(ROOT / "docs").glob("*.md")])
 
 
+def test_the_figures_in_the_readme_are_those_of_the_bundled_checkpoints() -> None:
+    text = (ROOT / "README.md").read_text("utf-8")
+    assert text == GENERATED["with_figures"](text), "README.md is out of date: run `make docs`"
+
+
 @pytest.mark.parametrize("name", sorted(GENERATED["PAGES"]))
 def test_reference_pages_are_up_to_date(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "100")  # so that it is put back afterwards
