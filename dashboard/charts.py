@@ -122,7 +122,7 @@ def ledger_frame(ledger: Mapping[str, float], area: Mapping[str, float]) -> pd.D
         [
             {
                 "name": name,
-                "region": LABELS.get(name, "Bias (before looking)"),
+                "region": LABELS.get(name, "Usual face (bias)"),
                 "log_odds": value,
                 "share": abs(value) / total,
                 "area": area.get(name, np.nan),

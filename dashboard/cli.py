@@ -283,7 +283,9 @@ def train(
 
 @app.command()
 def card(
-    checkpoint: Annotated[Path, typer.Argument(help="The checkpoint (.safetensors) whose header and card to complete.")],
+    checkpoint: Annotated[
+        Path, typer.Argument(help="The checkpoint (.safetensors) whose header and card to complete.")
+    ],
     measured: Annotated[
         list[str], typer.Argument(help="NAME=metrics.json, as `evaluate` wrote it; such as test=out/metrics.json.")
     ],

@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-DENSITY_LIMIT = 24.0
+DENSITY_LIMIT = 20.0  # the 98th percentile of cells of validation faces is near it
 OPACITY = 0.75
 _FAKE_RAMP = np.array([[253, 214, 170], [240, 138, 46], [196, 84, 6]], dtype=np.float64)
 _REAL_RAMP = np.array([[176, 212, 242], [58, 134, 208], [18, 74, 140]], dtype=np.float64)

@@ -25,6 +25,9 @@ from model._torchvision import torchvision
 class LinearHeadNet(nn.Module):
     """A feature extractor, the mean over its cells, and one linear layer.
 
+    Cells are measured from a baseline: the mean cell of training faces at the same place, half of them real. A cell's
+    contribution is then what sets it apart from the usual face there, and the bias is the logit of the usual face.
+
     Parameters
     ----------
     extractor : nn.Module
@@ -38,10 +41,19 @@ class LinearHeadNet(nn.Module):
         self.extractor = extractor
         self.cells = nn.Identity()  # the layer that Grad-CAM tools attach to
         self.head = nn.Linear(channels, 1)
+        self.baseline: Tensor
+        self.register_buffer("baseline", torch.zeros(channels, 1, 1))
 
     def forward_features(self, images: Tensor) -> Tensor:
-        """Images (B, 3, S, S), normalised -> cells (B, C, H, W)."""
-        return self.cells(self.extractor(images))
+        """Images (B, 3, S, S), normalised -> cells (B, C, H, W), measured from the baseline."""
+        return self.cells(self.extractor(images) - self.baseline)
+
+    @torch.no_grad()
+    def set_baseline(self, baseline: Tensor) -> None:
+        """Measure cells from another baseline, (C, H, W) or (C, 1, 1); the bias follows, logits stay as they are."""
+        moved = (baseline - self.baseline).mean(dim=(1, 2))
+        self.head.bias.add_(self.head.weight[0] @ moved)
+        self.baseline = baseline.clone()
 
     def forward_head(self, cells: Tensor) -> Tensor:
         """Cells (B, C, H, W) -> logits (B,): log-odds of `fake` before calibration."""

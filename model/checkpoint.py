@@ -89,7 +89,7 @@ def save(path: Path, network: LinearHeadNet, header: dict[str, Any], *, storage:
     ----------
     storage : {"float32", "float16", "int8"}
         How weights are stored: float16 for all with two or more dimensions, or int8 for those of linear layers; the
-        head and all else stay float32.
+        head, the baseline and all else stay float32.
     """
     header = {"format": FORMAT, **header}
     _validate(header, path)
@@ -99,7 +99,7 @@ def save(path: Path, network: LinearHeadNet, header: dict[str, Any], *, storage:
     tensors: dict[str, Tensor] = {}
     for name, value in network.state_dict().items():
         value = value.detach().contiguous()
-        if name.startswith("head.") or value.ndim < 2 or storage == "float32":
+        if name.startswith("head.") or name == "baseline" or value.ndim < 2 or storage == "float32":
             tensors[name] = value
         elif storage == "float16":
             tensors[name] = value.half()
@@ -189,6 +189,8 @@ def load_network(info: CheckpointInfo) -> LinearHeadNet:
     for name, value in state.items():
         if not bool(torch.isfinite(value).all()):
             raise CheckpointError(f"{info.path.name}: {name} holds values that are not finite")
+    if (baseline := state.get("baseline")) is not None and baseline.shape[:1] == network.baseline.shape[:1]:
+        network.baseline = torch.empty_like(baseline, device="meta")  # its grid is that of the framing
     try:
         network.load_state_dict(state, assign=True)
     except RuntimeError as error:

@@ -4,7 +4,9 @@ For a network that averages its cells and applies one linear layer,
 
     logit = bias + sum over cells of (w . cell) / number of cells,
 
-so each cell's term is its exact contribution in log-odds: positive toward `fake`, negative toward `real`. This is the
+so each cell's term is its exact contribution in log-odds: positive toward `fake`, negative toward `real`. Cells are
+measured from the mean training face at the same place (see `model.backbones.LinearHeadNet`): zero means "as usual
+there", and the bias is what the network says of the usual face. This is the
 class activation map of Zhou et al. 2016 without rescaling, and Grad-CAM (Selvaraju et al. 2017) on the same layer is
 its positive part up to a constant.
 """

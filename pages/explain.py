@@ -9,7 +9,7 @@ from dashboard.widgets.notices import detector_or_stop
 from dashboard.widgets.picture_input import picture_input
 
 st.title("Why this verdict?")
-st.caption("What each part of the face contributed to the score, in log-odds. The parts add up to it exactly.")
+st.caption("What sets this face apart from the usual one, part by part, in log-odds. The parts add up to the score.")
 detector = detector_or_stop(session.detector)
 
 if session.picture() is None:

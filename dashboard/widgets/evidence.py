@@ -51,7 +51,10 @@ def evidence_panel(crop: Image.Image, face: FaceResult, *, key: str, side_by_sid
         width="stretch" if side_by_side else WIDTH,
         alt="Colour scale: blue is evidence toward real, orange toward AI-generated, transparent is none",
     )
-    legend.caption(f"Log-odds per cell; {rows} × {columns} cells. The scale is the same for every picture.")
+    legend.caption(
+        f"Log-odds per cell; {rows} × {columns} cells. The scale is the same for every picture; colourless "
+        "is what is usual at that place in the faces of the training data."
+    )
 
 
 def _direction(face: FaceResult) -> str:
@@ -88,7 +91,7 @@ def ledger_sum(face: FaceResult) -> str:
     """The line that shows that the ledger is complete: regions + bias = logit."""
     regions = sum(value for name, value in face.ledger.items() if name != "bias")
     logit = face.logit or 0.0
-    return f"Regions **{regions:+.3f}** and bias **{face.ledger['bias']:+.3f}** make the logit **{logit:+.3f}**"
+    return f"Regions **{regions:+.3f}** and usual face **{face.ledger['bias']:+.3f}** make the logit **{logit:+.3f}**"
 
 
 def ledger_table(face: FaceResult, *, key: str) -> None:

@@ -31,15 +31,15 @@ class DataConfig(_Section):
 
 
 class LinearConfig(_Section):
-    """A linear head on frozen features, by weighted logistic regression.
+    """A linear head on frozen features, by weighted and regularised least squares.
 
-    `views` random deliveries of each training picture join its clean view. `penalty` is the L2 penalty per unit of
-    training weight on standardised features.
+    `views` random deliveries of each training picture join its clean view. `penalty` is the L2 penalty on standardised
+    features.
     """
 
     kind: Literal["linear"] = "linear"
     views: int = Field(1, ge=0)
-    penalty: float = Field(1e-3, gt=0)
+    penalty: float = Field(0.1, gt=0)
 
 
 class FinetuneConfig(_Section):

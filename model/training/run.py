@@ -23,12 +23,13 @@ from model.faces import Framing
 from model.training import calibrate, card, data, linear
 from model.training.config import FinetuneConfig, LinearConfig, TrainConfig
 from model.training.donors import DONORS, obtain
-from model.training.features import CropLoader, mean_cells
+from model.training.features import BATCH, CropLoader, mean_cells
 from model.training.finetune import fit_network, predict
 from model.training.leave_one_out import leave_one_out
 from model.training.progress import Log
 from model.training.resnet import load_folded, load_imagenet, widen
 
+_BASELINE_FACES = 512
 TIERS_FOR_CALIBRATION = ("clean", "web", "hard")
 
 
@@ -68,6 +69,7 @@ def train(config: TrainConfig, out: Path, *, quiet: bool = False) -> CheckpointI
     else:
         network = fit_network(config, config.method, network, frame, loader, out, log)
         logits = {view: predict(network, loader, _rows(frame, "val"), view, log) for view in TIERS_FOR_CALIBRATION}
+    set_baseline(network, loader, frame, log)
     calibration, thresholds = _decide(frame, logits, config.max_false_positive_rate)
     header = {
         "name": config.name,
@@ -113,11 +115,31 @@ def initial_network(config: TrainConfig, cache: Path) -> tuple[LinearHeadNet, st
         return network, f"initialised from {DONORS[name].licence}"
     info = checkpoint.read_info(Path(config.init))
     start = checkpoint.load_network(info)
+    start.set_baseline(torch.zeros(start.head.in_features, 1, 1))
     if info.header["options"] == config.options:
         network.load_state_dict(start.state_dict())
     else:
         widen(start, network, seed=config.seed)
     return network, info.header["origin"]
+
+
+def set_baseline(network: LinearHeadNet, loader: CropLoader, frame: pd.DataFrame, log: Log) -> None:
+    """Measure cells from the mean cell, place by place, of training faces drawn evenly from labels and sources.
+
+    Logits do not change; the evidence map then shows what sets a face apart from the usual one.
+    """
+    rows = _rows(frame, "train")
+    weights = data.balanced_weights(frame.iloc[rows])
+    chosen = np.random.default_rng(loader.seed).choice(rows, min(_BASELINE_FACES, 4 * len(rows)), p=weights)
+    total: torch.Tensor | None = None
+    network.eval()
+    with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
+        for first in log.track(range(0, len(chosen), BATCH), "baseline"):
+            images = loader.batch([(int(row), "clean") for row in chosen[first : first + BATCH]])
+            cells = network.forward_features(images).float().sum(dim=0)  # (C, H, W)
+            total = cells if total is None else total + cells
+    assert total is not None
+    network.set_baseline(network.baseline + total.clone() / len(chosen))
 
 
 def summary(config: TrainConfig, frame: pd.DataFrame) -> dict[str, object]:
