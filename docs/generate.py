@@ -1,4 +1,4 @@
-"""Write the reference pages and the README's figures from the code: `make docs`. A test fails when they are out of date."""
+"""Write the reference pages and the README's figures: `make docs`. A test fails when they are out of date."""
 
 from __future__ import annotations
 
@@ -93,6 +93,8 @@ def figures() -> str:
     row("ROC AUC", "roc_auc")
     row("Found at 1 % false alarms", "tpr_at_fpr", "0.01")
     row("Expected calibration error", "ece")
+    row("Pictures given a verdict (others: inconclusive, not applicable)", "coverage")
+    row("Verdicts that were right", "decided", "accuracy")
     parts = ["\n".join(rows), "95 % intervals in brackets. `test` are other pictures of the sources in training."]
     for info in checkpoints:
         folds = info.header["metrics"].get("leave_one_out")
@@ -109,7 +111,8 @@ def leave_one_out(info: CheckpointInfo, folds: dict[str, typing.Any]) -> str:
     hard = rate(folds["hard_set"]["roc_auc"]) if "hard_set" in folds else "not measured"
     return (
         f"On generators and cameras that were **taken out of training** ({len(folds)} folds, `{info.name}`): mean ROC "
-        f"AUC {sum(aucs.values()) / len(aucs):.3f}, mean share found at 1 % false alarms {sum(found) / len(found):.2f}; "
+        f"AUC {sum(aucs.values()) / len(aucs):.3f}, mean share found at 1 % false alarms "
+        f"{sum(found) / len(found):.2f}; "
         f"hard set {hard}; worst fold, {worst.replace('_', ' ')}, {aucs[worst]:.3f}. This, not the table, is what to "
         "expect of a generator it never saw."
     )

@@ -25,7 +25,10 @@ RATES = {
     "ece": "Expected calibration error",
     "brier": "Brier score",
 }
-_KEPT = ("n", "n_real", "n_fake", "abstained", "errors", "threshold", "confusion_matrix", "tpr_at_fpr", *RATES)
+_KEPT = (
+    *("n", "n_real", "n_fake", "abstained", "errors", "threshold", "confusion_matrix", "outcomes"),
+    *("coverage", "decided", "tpr_at_fpr", *RATES),
+)
 
 
 def attach(path: Path, measured: dict[str, Path]) -> CheckpointInfo:
@@ -114,7 +117,12 @@ def _measured(metrics: dict[str, Any]) -> list[str]:
         for target in ("0.01", "0.005"):
             cells = [rate(figures.get("tpr_at_fpr", {}).get(target)) for figures in sets.values()]
             out.append(f"| Recall at {float(target):.1%} false positives | " + " | ".join(cells) + " |")
+        shares = [rate(figures.get("coverage")) for figures in sets.values()]
+        out.append("| Verdict given (not inconclusive) | " + " | ".join(shares) + " |")
+        right = [rate(figures.get("decided", {}).get("accuracy")) for figures in sets.values()]
+        out.append("| Verdicts that were right | " + " | ".join(right) + " |")
         out.append("\n95 % intervals in brackets. Written by `reality-check evaluate` at the checkpoint's threshold.\n")
+        out += _groups(sets)
     folds = metrics.get("leave_one_out")
     if folds:
         out.append("### Leave-one-out: the same recipe on generators and photographs it never saw\n")
@@ -128,6 +136,22 @@ def _measured(metrics: dict[str, Any]) -> list[str]:
         out.append(f"| **mean** | {sum(aucs) / len(aucs):.4f} | {sum(tprs) / len(tprs):.4f} | | |")
         out.append(f"| **minimum** | {min(aucs):.4f} | {min(tprs):.4f} | | |\n")
     return out or ["Nothing yet.\n"]
+
+
+def _groups(sets: dict[str, Any]) -> list[str]:
+    """Error rates by source, of the first measurement that has groups."""
+    for name, figures in sets.items():
+        groups = figures.get("groups") or {}
+        if groups:
+            out = [f"### By source, on {name.replace('_', ' ')}\n"]
+            out.append("| source | label | images | flagged as AI-generated | inconclusive |")
+            out.append("|---|---|---|---|---|")
+            for group, entry in groups.items():
+                flagged = rate(entry.get("fpr") or entry.get("recall"))
+                cells = (group, entry.get("label", ""), entry["n"], flagged, entry.get("inconclusive", ""))
+                out.append("| " + " | ".join(map(str, cells)) + " |")
+            return [*out, ""]
+    return []
 
 
 def rate(entry: dict[str, Any] | None) -> str:
