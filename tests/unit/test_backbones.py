@@ -42,7 +42,7 @@ def test_resnet50_is_torchvisions():
     theirs = torchvision.models.resnet50(weights=None, num_classes=1).eval()
     ours = resnet50().eval()
     state = {f"extractor.{name}": value for name, value in theirs.state_dict().items() if not name.startswith("fc.")}
-    state |= {"head.weight": theirs.fc.weight, "head.bias": theirs.fc.bias}
+    state |= {"head.weight": theirs.fc.weight, "head.bias": theirs.fc.bias, "baseline": ours.baseline}
     ours.load_state_dict(state)
     with torch.no_grad():
         torch.testing.assert_close(ours(images(2, 64)), theirs(images(2, 64))[:, 0], atol=1e-5, rtol=1e-4)
@@ -116,3 +116,13 @@ def test_an_unknown_architecture_is_refused_with_the_known_ones():
 def test_an_option_that_an_architecture_does_not_take_is_refused():
     with pytest.raises(ValueError, match="tiny.*colour"):
         build("tiny", {"colour": 1})
+
+
+def test_moving_the_baseline_keeps_logits_and_centres_cells():
+    network = build("tiny").eval()
+    batch = images(3, 64)
+    with torch.no_grad():
+        before = network(batch)
+        network.set_baseline(network.forward_features(batch).mean(0))
+        torch.testing.assert_close(network(batch), before, atol=1e-5, rtol=1e-5)
+        assert float(network.forward_features(batch).mean(0).abs().max()) < 1e-5

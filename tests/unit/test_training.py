@@ -97,8 +97,9 @@ def test_fine_tuning_learns_and_resumes(pictures: Path, tmp_path: Path) -> None:
     state = torch.load(tmp_path / "state.pt", weights_only=True)
     info.path.unlink()
     again = train(config(pictures, method), tmp_path, quiet=True)  # nothing is left to do: same weights
-    for name, value in load_network(again).state_dict().items():
-        assert torch.allclose(value, state["best_weights"][name].float(), atol=1e-3), name
+    for name, value in load_network(again).extractor.state_dict().items():
+        assert torch.allclose(value, state["best_weights"][f"extractor.{name}"].float(), atol=1e-3), name
+    assert torch.equal(load_network(again).head.weight, state["best_weights"]["head.weight"])
 
 
 def test_a_folder_is_split_by_hash_into_train_and_val(pictures: Path, tmp_path: Path) -> None:
