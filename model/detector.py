@@ -23,7 +23,7 @@ from PIL import Image
 
 import model
 from model import quality
-from model.backbones import LinearHeadNet
+from model.backbones import LinearHeadNet, Normaliser
 from model.calibration import NOT_APPLICABLE, Thresholds, verdict
 from model.checkpoint import CheckpointInfo, load_network, read_info, resolve
 from model.evidence import evidence_and_logits, ledger
@@ -99,8 +99,7 @@ class Detector:
         self._framing = info.framing
         self._calibration = info.calibration
         self._bias = float(network.head.bias.detach()[0])
-        self._mean = torch.tensor(info.header["mean"]).view(3, 1, 1) * 255
-        self._std = torch.tensor(info.header["std"]).view(3, 1, 1) * 255
+        self._normalise = Normaliser(info.header["mean"], info.header["std"])
         self._lock = threading.Lock()
 
     @classmethod
@@ -185,8 +184,7 @@ class Detector:
 
     def tensor(self, crop: Image.Image) -> torch.Tensor:
         """A crop as normalised input (3, S, S)."""
-        pixels = torch.from_numpy(np.array(crop, dtype=np.float32)).permute(2, 0, 1)
-        return (pixels - self._mean) / self._std
+        return self._normalise(crop)
 
     def score(self, crops: list[torch.Tensor]) -> tuple[np.ndarray, np.ndarray]:
         """Evidence maps (N, H, W) and logits (N,) of normalised crops, in one batch."""

@@ -18,8 +18,7 @@ settings = get_settings()
 job = session.current_job("bulk")
 
 if job is None:
-    if st.query_params.get("job"):
-        st.warning("The run in this address is gone: it was removed, is too old, or the server was restarted.")
+    progress.gone_note()
     entry, advice = st.columns([3, 2], gap="large")
     with entry:
         chosen = many_input(settings, key="bulk")
@@ -54,17 +53,7 @@ if not queue.progress(job).finished:
     progress.watch(queue, job)
     st.stop()
 
-progress.ended_badly(queue, job)
-with st.container(horizontal=True, vertical_alignment="center"):
-    st.markdown(f"**{words.plain(job.title)}**", width="content")
-    st.button("New run", icon=":material/add:", on_click=session.forget_job, args=("bulk",))
-    st.button(
-        "Delete this run",
-        icon=":material/delete:",
-        on_click=session.remove_job,
-        args=(job,),
-        help="Deletes its results and uploaded files from the server.",
-    )
+progress.ended(queue, job, again="New run")
 if job.result is not None:
     run_table.run_table(job, queue.progress(job).elapsed)
 st.caption(words.HONEST_USE)

@@ -2,7 +2,7 @@
 
 import streamlit as st
 
-from dashboard import session, words
+from dashboard import session
 from dashboard.resources import job_queue
 from dashboard.settings import get_settings
 from dashboard.start import describe_labels, start_evaluation
@@ -18,8 +18,7 @@ settings = get_settings()
 job = session.current_job("evaluate")
 
 if job is None:
-    if st.query_params.get("job"):
-        st.warning("The run in this address is gone: it was removed, is too old, or the server was restarted.")
+    progress.gone_note()
     entry, advice = st.columns([3, 2], gap="large")
     with entry:
         chosen = many_input(settings, key="evaluate", labelled=True)
@@ -41,16 +40,6 @@ if not queue.progress(job).finished:
     progress.watch(queue, job)
     st.stop()
 
-progress.ended_badly(queue, job)
-with st.container(horizontal=True, vertical_alignment="center"):
-    st.markdown(f"**{words.plain(job.title)}**", width="content")
-    st.button("New evaluation", icon=":material/add:", on_click=session.forget_job, args=("evaluate",))
-    st.button(
-        "Delete this run",
-        icon=":material/delete:",
-        on_click=session.remove_job,
-        args=(job,),
-        help="Deletes its results and uploaded files from the server.",
-    )
+progress.ended(queue, job, again="New evaluation")
 if job.result is not None:
     evaluation.evaluation(job)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import streamlit as st
 
-from dashboard import words
+from dashboard import session, words
 from dashboard.jobs import CANCELLED, FAILED, QUEUED, Job, JobQueue
 
 POLL_SECONDS = 1.0
@@ -57,3 +57,24 @@ def ended_badly(queue: JobQueue, job: Job) -> None:
         st.warning(f"Cancelled after {now.done:,} of {now.total:,} images.", icon=":material/cancel:")
     elif now.state == FAILED:
         st.error(f"The run failed: {words.plain(now.error or 'unknown reason')}", icon=":material/error:")
+
+
+def gone_note() -> None:
+    """Say so when the address names a run that no longer exists."""
+    if st.query_params.get("job"):
+        st.warning("The run in this address is gone: it was removed, is too old, or the server was restarted.")
+
+
+def ended(queue: JobQueue, job: Job, *, again: str) -> None:
+    """What stands above the results of a run: how it ended, its name, `again` for a new one, and its removal."""
+    ended_badly(queue, job)
+    with st.container(horizontal=True, vertical_alignment="center"):
+        st.markdown(f"**{words.plain(job.title)}**", width="content")
+        st.button(again, icon=":material/add:", on_click=session.forget_job, args=(job.kind,))
+        st.button(
+            "Delete this run",
+            icon=":material/delete:",
+            on_click=session.remove_job,
+            args=(job,),
+            help="Deletes its results and uploaded files from the server.",
+        )

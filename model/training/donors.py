@@ -10,6 +10,7 @@ member that is read. `python -m model.training.donors OUT` writes one safetensor
 
 from __future__ import annotations
 
+import argparse
 import hashlib
 import re
 import subprocess
@@ -156,5 +157,8 @@ def obtain(name: str, folder: Path) -> Path:
 
 
 if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description="Fetch, check and convert every donor.")
+    parser.add_argument("folder", type=Path)
+    target = parser.parse_args().folder
     for donor_name in DONORS:
-        print(obtain(donor_name, Path(sys.argv[1])))
+        print(obtain(donor_name, target))

@@ -17,7 +17,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from model.backbones import LinearHeadNet
+from model.backbones import LinearHeadNet, Normaliser
 from model.faces import Framing
 from model.imaging import decode
 from model.tiers import TIERS
@@ -49,8 +49,7 @@ class CropLoader:
         self.boxes = boxes
         self.framing = framing
         self.seed = seed
-        self._mean = torch.tensor(mean).view(3, 1, 1) * 255
-        self._std = torch.tensor(std).view(3, 1, 1) * 255
+        self._normalise = Normaliser(mean, std)
 
     def crop(self, row: int, view: str | int) -> Tensor:
         """One crop (3, S, S)."""
@@ -59,7 +58,7 @@ class CropLoader:
             crop = fixed_view(image, self.boxes[row], self.framing, view)
         else:
             crop = random_view(image, self.boxes[row], self.framing, self._rng(row, view))
-        return (torch.from_numpy(np.array(crop, dtype=np.float32)).permute(2, 0, 1) - self._mean) / self._std
+        return self._normalise(crop)
 
     def _rng(self, row: int, view: int) -> np.random.Generator:
         return np.random.default_rng([self.seed, self.keys[row], view])

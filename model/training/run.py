@@ -20,8 +20,9 @@ from model.backbones import LinearHeadNet, build
 from model.calibration import Calibration, Thresholds
 from model.checkpoint import CheckpointInfo
 from model.faces import Framing
+from model.tiers import TIERS
 from model.training import calibrate, card, data, linear
-from model.training.config import FinetuneConfig, LinearConfig, TrainConfig
+from model.training.config import LinearConfig, TrainConfig
 from model.training.donors import DONORS, obtain
 from model.training.features import BATCH, CropLoader, mean_cells
 from model.training.finetune import fit_network, predict
@@ -30,7 +31,6 @@ from model.training.progress import Log
 from model.training.resnet import load_folded, load_imagenet, widen
 
 _BASELINE_FACES = 512
-TIERS_FOR_CALIBRATION = ("clean", "web", "hard")
 
 
 def train(config: TrainConfig, out: Path, *, quiet: bool = False) -> CheckpointInfo:
@@ -68,7 +68,7 @@ def train(config: TrainConfig, out: Path, *, quiet: bool = False) -> CheckpointI
         logits = _fit_linear(config, config.method, network, frame, loader, cache, log, metrics)
     else:
         network = fit_network(config, config.method, network, frame, loader, out, log)
-        logits = {view: predict(network, loader, _rows(frame, "val"), view, log) for view in TIERS_FOR_CALIBRATION}
+        logits = {view: predict(network, loader, _rows(frame, "val"), view, log) for view in TIERS}
     set_baseline(network, loader, frame, log)
     calibration, thresholds = _decide(frame, logits, config.max_false_positive_rate)
     header = {
@@ -195,7 +195,7 @@ def _fit_linear(
     with torch.no_grad():
         network.head.weight.copy_(torch.from_numpy(head.weight).float()[None])
         network.head.bias.fill_(head.bias)
-    val = {view: cells(val_rows, view) for view in TIERS_FOR_CALIBRATION}
+    val = {view: cells(val_rows, view) for view in TIERS}
     if config.data.folds is not None:
         test_rows = _rows(frame, "test")
         clean = np.zeros((len(frame), inputs.shape[1]), np.float32)
@@ -222,6 +222,3 @@ def _decide(
     calibration = calibrate.fit_calibration(np.concatenate(list(logits.values())), np.tile(labels, len(logits)))
     scores = {view: (calibrate.probabilities(values, calibration), labels) for view, values in logits.items()}
     return calibration, calibrate.fit_thresholds(scores, max_false_positive_rate)
-
-
-__all__ = ["FinetuneConfig", "train"]
