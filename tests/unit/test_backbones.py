@@ -1,9 +1,20 @@
+import re
+
+import numpy as np
 import pytest
 import torch
+from pytorch_grad_cam import GradCAM
 from torch.nn import functional
 
 from model._torchvision import torchvision
-from model.backbones import DEPTH, REGISTRY, ViTCells, _Block, build, resnet50
+from model.backbones import DEPTH, REGISTRY, ViTCells, build, densenet121, efficientnet_lite, resnet50
+from model.backbones.efficientnet import SameConv2d
+from model.backbones.vit import _Block
+from model.evidence import evidence_and_logits
+from model.training.resnet import load_imagenet
+from tests.support import randomise
+
+GRIDS = dict.fromkeys(REGISTRY, 7) | {"clip_vit_b16": 14}  # at 224 px
 
 
 def small_vit(**options):
@@ -19,7 +30,7 @@ def images(count, side):
     return torch.randn(count, 3, side, side, generator=torch.Generator().manual_seed(1))
 
 
-@pytest.mark.parametrize(("name", "grid"), [("tiny", 7), ("resnet50", 7), ("clip_vit_b16", 14)])
+@pytest.mark.parametrize(("name", "grid"), GRIDS.items())
 def test_every_registered_network_maps_crops_to_a_grid_and_the_grid_to_one_logit(name, grid):
     with torch.device("meta"), torch.no_grad():  # shapes only
         network = build(name, {}).eval()
@@ -27,7 +38,44 @@ def test_every_registered_network_maps_crops_to_a_grid_and_the_grid_to_one_logit
         cells = network.forward_features(batch)
         assert cells.shape == (2, network.head.in_features, grid, grid)
         assert network(batch).shape == (2,)
-    assert name in REGISTRY
+
+
+@pytest.fixture(scope="module", params=sorted(REGISTRY))
+def random_network(request):
+    """Every registered network in turn, with random weights, a head of both signs and a baseline, and crops for it."""
+    torch.manual_seed(0)
+    network = build(request.param).eval()
+    usual = images(6, 224 if request.param == "clip_vit_b16" else 96)  # the one with a fixed grid
+    batch = usual[:2]
+    with torch.no_grad():
+        network.set_baseline(network.forward_features(usual).mean(0))
+        spread = 1 / float(network.forward_features(batch).mean((2, 3)).norm(dim=1).mean())
+    return randomise(network, spread=spread), batch  # logits of the size of 1
+
+
+def test_the_evidence_of_every_registered_network_and_its_bias_sum_to_its_logit(random_network):
+    network, batch = random_network
+    with torch.no_grad():
+        evidence, logits = evidence_and_logits(network, batch)
+        own = network(batch)
+    assert evidence.shape[1:] == network.baseline.shape[1:]
+    assert float((evidence.sum((1, 2)) + network.head.bias - own).abs().max()) <= 1e-4
+    assert float((logits - own).abs().max()) <= 1e-4
+    assert (evidence > 1e-4).any()
+    assert (evidence < -1e-4).any()
+
+
+def test_the_evidence_of_every_registered_network_is_grad_cam_before_it_is_cut_and_scaled(random_network):
+    network, batch = random_network
+    targets = [lambda logit: logit] * len(batch)
+    with GradCAM(model=network, target_layers=[network.cells]) as cam:
+        cam(input_tensor=batch.clone().requires_grad_(), targets=targets)
+        hooks = cam.activations_and_grads
+        activations, gradients = hooks.activations[0].numpy(), hooks.gradients[0].numpy()
+        theirs = cam.get_cam_image(batch, network.cells, targets, activations, gradients, eigen_smooth=False)
+    with torch.no_grad():
+        ours = evidence_and_logits(network, batch)[0].numpy()
+    np.testing.assert_allclose(theirs, ours, atol=1e-4 * np.abs(ours).max(), rtol=1e-4)
 
 
 def test_the_head_averages_cells_and_applies_one_linear_layer():
@@ -54,6 +102,104 @@ def test_half_width_resnet50_has_half_the_cells():
     shapes = {name: tuple(value.shape) for name, value in network.extractor.state_dict().items()}
     assert shapes["layer1.0.conv2.weight"] == (32, 32, 3, 3)
     assert shapes["layer4.2.conv3.weight"] == (1024, 256, 1, 1)
+
+
+def test_densenet121_is_torchvisions():
+    torch.manual_seed(0)
+    theirs = torchvision.models.densenet121(num_classes=1).eval()
+    ours = densenet121().eval()
+    ours.extractor.load_state_dict(theirs.features.state_dict())
+    ours.head.load_state_dict(theirs.classifier.state_dict())
+    with torch.no_grad():
+        torch.testing.assert_close(ours(images(2, 64)), theirs(images(2, 64))[:, 0], atol=1e-5, rtol=1e-4)
+
+
+def released_state(architecture):
+    """Random weights under the names of torchvision's own files: DenseNet's are old, with a dot more and no counts."""
+    state = torchvision.models.get_model(architecture).state_dict()
+    state = {name: value for name, value in state.items() if not name.endswith("num_batches_tracked")}
+    if architecture == "densenet121":
+        state = {re.sub(r"(denselayer\d+\.(?:norm|conv))([12])\.", r"\1.\2.", name): state[name] for name in state}
+        assert "features.denseblock1.denselayer1.norm.1.weight" in state
+    return state
+
+
+@pytest.mark.parametrize("architecture", ["resnet50", "densenet121"])
+def test_imagenet_weights_are_torchvisions(architecture, monkeypatch):
+    torch.manual_seed(0)
+    released = released_state(architecture)
+    monkeypatch.setattr("torchvision.models._api.load_state_dict_from_url", lambda *_, **__: dict(released))
+    network = build(architecture)
+    load_imagenet(network, architecture)
+    first = network.extractor.conv1 if architecture == "resnet50" else network.extractor.conv0
+    assert any(torch.equal(first.weight, value) for value in released.values())
+    if architecture == "resnet50":
+        with pytest.raises(ValueError, match="resnet50 at full width only"):
+            load_imagenet(resnet50(width=0.5), architecture)
+
+
+def test_where_torchvision_has_no_imagenet_weights_the_donors_are_named():
+    with pytest.raises(ValueError, match=r"efficientnet_lite, only for resnet50 and densenet121; see .*donors"):
+        load_imagenet(efficientnet_lite(), "efficientnet_lite")
+
+
+@pytest.mark.parametrize(("size", "stride", "kept"), [(4, 2, [0, 2]), (5, 2, [-1, 1, 3]), (3, 1, [-1, 0, 1])])
+def test_same_convolutions_are_padded_as_tensorflow_pads(size, stride, kept):
+    layer = SameConv2d(1, 1, 3, stride=stride)
+    with torch.no_grad():
+        layer.weight.zero_()
+        layer.weight[0, 0, 0, 0] = 1  # the output is what lies under the kernel's first corner, 0 outside
+        ramp = torch.arange(1.0, size + 1)
+        out = layer((ramp[:, None] * ramp)[None, None])[0, 0]
+    expected = torch.tensor([0.0 if place < 0 else place + 1.0 for place in kept])
+    torch.testing.assert_close(out, expected[:, None] * expected)
+
+
+@pytest.mark.parametrize(("variant", "parameters"), [(0, 3_371_008), (1, 4_135_680), (2, 4_811_072)])
+def test_efficientnet_lite_has_the_size_of_the_original(variant, parameters):
+    with torch.device("meta"):
+        network = efficientnet_lite(variant=variant)
+        assert network.extractor(torch.empty(1, 3, 65, 48)).shape == (1, 1280, 3, 2)
+    assert sum(value.numel() for value in network.extractor.parameters()) == parameters
+
+
+@pytest.mark.parametrize("variant", [3, -1, "0", None, [0]])
+def test_an_unknown_variant_is_refused(variant):
+    with pytest.raises(ValueError, match="variant must be 0, 1 or 2|efficientnet_lite"):
+        build("efficientnet_lite", {"variant": variant})
+
+
+def seeded_state(network, seed):
+    """Weights that depend on nothing but the seed (numpy keeps this generator's stream for ever)."""
+    random = np.random.RandomState(seed)
+    state = {}
+    for name, value in network.state_dict().items():
+        drawn = random.standard_normal(value.numel()).reshape(tuple(value.shape)).astype(np.float32)
+        if name.endswith("running_var"):
+            drawn = np.abs(drawn) + 0.5
+        elif value.ndim == 4:
+            drawn = drawn * np.sqrt(4 / value[0].numel(), dtype=np.float32)
+        elif name.endswith("weight"):
+            drawn = np.abs(drawn)
+        state[name] = torch.from_numpy(drawn) if value.is_floating_point() else value
+    return state
+
+
+# Of tf_efficientnet_lite0 of timm 1.0.31 with the same weights on the same picture: sums over all channels of each
+# cell, and the first channels of the first cell that are neither 0 nor 6. An even and an odd side: pads differ.
+GOLDEN_SUMS = [[1996.862, 2111.576], [2152.796, 2231.605], [2178.12, 2135.464]]
+GOLDEN_CHANNELS = {3: 1.2288, 7: 0.6338, 9: 0.76585, 14: 4.29376}
+
+
+def test_efficientnet_lite_computes_what_timm_computes():
+    network = efficientnet_lite().extractor.eval()
+    network.load_state_dict(seeded_state(network, 0))
+    picture = np.random.RandomState(1).standard_normal((1, 3, 65, 48)).astype(np.float32)
+    with torch.no_grad():
+        cells = network(torch.from_numpy(picture))[0]
+    torch.testing.assert_close(cells.sum(0), torch.tensor(GOLDEN_SUMS), atol=0.05, rtol=1e-4)
+    for channel, value in GOLDEN_CHANNELS.items():
+        assert float(cells[channel, 0, 0]) == pytest.approx(value, abs=1e-3)
 
 
 def test_a_block_is_pre_norm_attention_and_a_quick_gelu_perceptron():

@@ -1,0 +1,65 @@
+"""What every backbone shares: its input, and *average over cells, then one linear layer*."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor, nn
+
+
+class Normaliser:
+    """Crops as networks read them: RGB in 0..1, standardised by a checkpoint's mean and deviation per channel."""
+
+    def __init__(self, mean: Sequence[float], std: Sequence[float]) -> None:
+        self._mean = torch.tensor(mean).view(3, 1, 1) * 255
+        self._std = torch.tensor(std).view(3, 1, 1) * 255
+
+    def __call__(self, crop: Image.Image) -> Tensor:
+        """RGB crop of S x S pixels -> input (3, S, S), float32."""
+        pixels = torch.from_numpy(np.array(crop, dtype=np.float32)).permute(2, 0, 1)
+        return (pixels - self._mean) / self._std
+
+
+class LinearHeadNet(nn.Module):
+    """A feature extractor, the mean over its cells, and one linear layer.
+
+    Cells are measured from a baseline: the mean cell of training faces at the same place, half of them real. A cell's
+    contribution is then what sets it apart from the usual face there, and the bias is the logit of the usual face.
+
+    Parameters
+    ----------
+    extractor : nn.Module
+        Maps images (B, 3, S, S) to a grid of cells (B, C, H, W).
+    channels : int
+        C, the width of a cell.
+    """
+
+    def __init__(self, extractor: nn.Module, channels: int) -> None:
+        super().__init__()
+        self.extractor = extractor
+        self.cells = nn.Identity()  # the layer that Grad-CAM tools attach to
+        self.head = nn.Linear(channels, 1)
+        self.baseline: Tensor
+        self.register_buffer("baseline", torch.zeros(channels, 1, 1))
+
+    def forward_features(self, images: Tensor) -> Tensor:
+        """Images (B, 3, S, S), normalised -> cells (B, C, H, W), measured from the baseline."""
+        return self.cells(self.extractor(images) - self.baseline)
+
+    @torch.no_grad()
+    def set_baseline(self, baseline: Tensor) -> None:
+        """Measure cells from another baseline, (C, H, W) or (C, 1, 1); the bias follows, logits stay as they are."""
+        moved = (baseline - self.baseline).mean(dim=(1, 2))
+        self.head.bias.add_(self.head.weight[0] @ moved)
+        self.baseline = baseline.clone()
+
+    def forward_head(self, cells: Tensor) -> Tensor:
+        """Cells (B, C, H, W) -> logits (B,): log-odds of `fake` before calibration."""
+        return self.head(cells.mean(dim=(2, 3))).squeeze(1)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Images (B, 3, S, S) -> logits (B,)."""
+        return self.forward_head(self.forward_features(images))

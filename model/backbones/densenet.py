@@ -1,0 +1,15 @@
+"""torchvision's DenseNet-121 (Huang et al. 2017, "Densely Connected Convolutional Networks")."""
+
+from __future__ import annotations
+
+from torch import nn
+
+from model._torchvision import torchvision
+from model.backbones.base import LinearHeadNet
+
+
+def densenet121() -> LinearHeadNet:
+    """torchvision's DenseNet-121 up to the ReLU before its pool; 1024-wide cells on a 7 x 7 grid at 224 px."""
+    extractor = torchvision.models.densenet121().features
+    extractor.add_module("relu5", nn.ReLU(inplace=True))  # torchvision applies it as a function
+    return LinearHeadNet(extractor, 1024)
