@@ -1,7 +1,8 @@
 """Checkpoints: one safetensors file with a JSON header that carries all a detector needs.
 
 Nothing is ever unpickled. Weights are stored as float32, float16, or int8 with one scale per output channel (name
-`x` becomes `x` int8 and `x.scale` float32); a network is always computed from float32 copies of what is stored.
+`x` becomes `x` int8 and `x.scale` float32); a network is always computed from float32 copies of what is stored. Beside
+the weights lie short hashes of the training pictures, so that others can be compared with them (`training_hashes`).
 """
 
 from __future__ import annotations
@@ -12,6 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
@@ -44,6 +47,10 @@ _REQUIRED: dict[str, type | tuple[type, ...]] = {
     "created": str,
 }
 _SCALE = ".scale"
+_HASHES = ("training.sha256", "training.phash")  # tensors that are not weights
+HASH_BYTES = 8
+
+Hashes = npt.NDArray[np.uint8]
 
 
 class CheckpointError(ValueError):
@@ -70,7 +77,7 @@ class CheckpointInfo:
 
     @property
     def framing(self) -> Framing:
-        return Framing(**self.header["framing"])
+        return _framing(self.header)
 
     @property
     def calibration(self) -> Calibration:
@@ -82,7 +89,14 @@ class CheckpointInfo:
         return Thresholds(float(entry["real"]), float(entry["fake"]), entry.get("fpr"))
 
 
-def save(path: Path, network: LinearHeadNet, header: dict[str, Any], *, storage: str = "float32") -> None:
+def save(
+    path: Path,
+    network: LinearHeadNet,
+    header: dict[str, Any],
+    *,
+    storage: str = "float32",
+    hashes: tuple[Hashes, Hashes] | None = None,
+) -> None:
     """Write a checkpoint.
 
     Parameters
@@ -90,6 +104,8 @@ def save(path: Path, network: LinearHeadNet, header: dict[str, Any], *, storage:
     storage : {"float32", "float16", "int8"}
         How weights are stored: float16 for all with two or more dimensions, or int8 for those of linear layers; the
         head, the baseline and all else stay float32.
+    hashes : pair of ndarray of shape (N, 8), uint8, optional
+        Of the pictures it was trained on; see `training_hashes`.
     """
     header = {"format": FORMAT, **header}
     _validate(header, path)
@@ -107,8 +123,26 @@ def save(path: Path, network: LinearHeadNet, header: dict[str, Any], *, storage:
             tensors[name], tensors[name + _SCALE] = quantise(value)
         else:
             tensors[name] = value
+    if hashes is not None:
+        tensors |= {name: torch.from_numpy(rows) for name, rows in zip(_HASHES, _checked(*hashes), strict=True)}
     path.parent.mkdir(parents=True, exist_ok=True)
-    save_file(tensors, path, metadata={KEY: json.dumps(header, ensure_ascii=False, sort_keys=True)})
+    _write(tensors, header, path)
+
+
+def rewrite(info: CheckpointInfo, header: dict[str, Any], path: Path) -> CheckpointInfo:
+    """Write the tensors of a checkpoint, untouched, under another header; `path` may be its own."""
+    _validate(header, path)
+    with safe_open(info.path, framework="pt") as file:
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
+    path.parent.mkdir(parents=True, exist_ok=True)
+    _write(tensors, header, path)
+    return read_info(path)
+
+
+def _write(tensors: dict[str, Tensor], header: dict[str, Any], path: Path) -> None:
+    partial = path.with_suffix(".partial")  # a reader of `path` sees the old file or the new one
+    save_file(tensors, partial, metadata={KEY: json.dumps(header, ensure_ascii=False, sort_keys=True)})
+    partial.replace(path)
 
 
 def quantise(weight: Tensor) -> tuple[Tensor, Tensor]:
@@ -173,7 +207,7 @@ def load_network(info: CheckpointInfo) -> LinearHeadNet:
     with safe_open(info.path, framework="pt") as file:
         names = set(file.keys())
         for name in names:
-            if name.endswith(_SCALE) and name.removesuffix(_SCALE) in names:
+            if name in _HASHES or (name.endswith(_SCALE) and name.removesuffix(_SCALE) in names):
                 continue
             value = file.get_tensor(name)
             if value.dtype == torch.int8:
@@ -196,6 +230,47 @@ def load_network(info: CheckpointInfo) -> LinearHeadNet:
     except RuntimeError as error:
         raise CheckpointError(f"{info.path.name}: weights do not fit {info.header['architecture']}: {error}") from error
     return network.eval().requires_grad_(False)
+
+
+def training_hashes(info: CheckpointInfo) -> tuple[Hashes, Hashes] | None:
+    """Short hashes of the pictures that a checkpoint was fitted and calibrated on; None if it carries none.
+
+    Returns
+    -------
+    sha256 : ndarray of shape (N, 8), uint8
+        The first 8 bytes of each file's SHA-256.
+    phash : ndarray of shape (N, 8), uint8
+        The 64 lowest frequencies of its perceptual hash, `short_hash(model.audit.perceptual_hash(...))`.
+
+    Raises
+    ------
+    CheckpointError
+        If only one of them is there, or they have another shape or type.
+    """
+    with safe_open(info.path, framework="numpy") as file:
+        found = {name: file.get_tensor(name) for name in file.keys() if name in _HASHES}  # noqa: SIM118 - not a dict
+    if not found:
+        return None
+    if len(found) < len(_HASHES):
+        raise CheckpointError(f"{info.path.name}: holds {next(iter(found))} alone")
+    try:
+        return _checked(found[_HASHES[0]], found[_HASHES[1]])
+    except ValueError as error:
+        raise CheckpointError(f"{info.path.name}: {error}") from error
+
+
+def short_hash(perceptual: Hashes) -> Hashes:
+    """The 8 x 8 lowest frequencies of perceptual hashes of 16 x 16 bits: (..., 32) -> (..., 8), uint8."""
+    bits = np.unpackbits(perceptual, axis=-1)
+    square = bits.reshape(*perceptual.shape[:-1], 16, 16)[..., :8, :8]
+    return np.packbits(square.reshape(*perceptual.shape[:-1], 64), axis=-1)
+
+
+def _checked(sha256: Hashes, phash: Hashes) -> tuple[Hashes, Hashes]:
+    for name, rows in zip(_HASHES, (sha256, phash), strict=True):
+        if rows.dtype != np.uint8 or rows.ndim != 2 or rows.shape != (len(sha256), HASH_BYTES):
+            raise ValueError(f"{name} must be uint8 of shape (N, {HASH_BYTES}), is {rows.dtype} of shape {rows.shape}")
+    return np.ascontiguousarray(sha256), np.ascontiguousarray(phash)
 
 
 def list_checkpoints(folder: Path = WEIGHTS) -> list[CheckpointInfo]:
@@ -240,7 +315,7 @@ def _validate(header: object, path: Path) -> None:
     if min(header["std"]) <= 0:
         raise refuse(f"std must be positive, got {header['std']!r}")
     try:
-        framing = Framing(**header["framing"])
+        framing = _framing(header)
         Calibration(float(header["temperature"]), float(header["calibration_bias"]))
         Thresholds(float(header["thresholds"]["real"]), float(header["thresholds"]["fake"]))
     except (TypeError, ValueError, KeyError, OverflowError) as error:
@@ -252,6 +327,11 @@ def _validate(header: object, path: Path) -> None:
         raise refuse(f"impossible framing {header['framing']!r}")
 
 
+def _framing(header: dict[str, Any]) -> Framing:
+    """The framing a header names; one written before `stored_side` existed stored every crop at its own side."""
+    return Framing(**{"stored_side": None} | header["framing"])
+
+
 def _finite(value: object) -> bool:
     if isinstance(value, bool) or not isinstance(value, int | float):
         return False
@@ -259,7 +339,7 @@ def _finite(value: object) -> bool:
 
 
 def _possible(framing: Framing) -> bool:
-    quality = framing.jpeg_quality
+    quality, stored = framing.jpeg_quality, framing.stored_side
     return (
         type(framing.side) is int
         and 16 <= framing.side <= 1024
@@ -268,4 +348,5 @@ def _possible(framing: Framing) -> bool:
         and _finite(framing.vertical_offset)
         and abs(framing.vertical_offset) <= 1
         and (quality is None or (type(quality) is int and 1 <= quality <= 100))
+        and (stored is None or (type(stored) is int and framing.side <= stored <= 4096))
     )

@@ -79,14 +79,18 @@ class Framing:
     vertical_offset : float
         How far the crop's centre lies above the box's centre, in box heights.
     jpeg_quality : int or None
-        Every crop is stored once as JPEG of this quality (4:2:0) before it is examined, so that a pristine file and
-        one that was delivered before reach the network on the same substrate. None leaves the crop as it is.
+        Crops are stored as JPEG of this quality (4:2:0) once before they are examined, so that a pristine file reaches
+        the network on the substrate of the training pictures. None leaves crops as they are.
+    stored_side : int or None
+        Side at which they are stored, before scaling to `side`. A crop no larger than this is left as it is: it has
+        not been scaled down, so the compression of its own file is still in it. None stores every crop, at `side`.
     """
 
     side: int = 224
-    face_share: float = 0.83
-    vertical_offset: float = 0.05
+    face_share: float = 0.74
+    vertical_offset: float = 0.06
     jpeg_quality: int | None = 90
+    stored_side: int | None = 256
 
     def crop_box(self, face: Face, width: int, height: int) -> tuple[float, float, float, float]:
         """Square x0, y0, x1, y1 around a face, moved and if need be shrunk to lie inside a width x height image.
@@ -101,11 +105,16 @@ class Framing:
         return (x0, y0, x0 + side, y0 + side)
 
     def cut(self, image: Image.Image, box: tuple[float, float, float, float]) -> Image.Image:
-        """The square `box` of an RGB image as side x side pixels (Lanczos, anti-aliased), on the JPEG substrate."""
-        crop = image.resize((self.side, self.side), Image.Resampling.LANCZOS, box=box)
-        if self.jpeg_quality is None:
-            return crop
-        return recompress(crop, self.jpeg_quality)
+        """The square `box` of an RGB image as side x side pixels (Lanczos, anti-aliased)."""
+        side = self.stored_side or self.side
+        if self.jpeg_quality is None or (self.stored_side is not None and box[2] - box[0] <= side):
+            return _scaled(image, box, self.side)
+        stored = recompress(_scaled(image, box, side), self.jpeg_quality)
+        return _scaled(stored, (0, 0, side, side), self.side)
+
+
+def _scaled(image: Image.Image, box: tuple[float, float, float, float], side: int) -> Image.Image:
+    return image.resize((side, side), Image.Resampling.LANCZOS, box=box)
 
 
 class FaceFinder:

@@ -3,13 +3,30 @@ import json
 import math
 import pickle  # noqa: TID251 - a trap that must not be sprung
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from model import checkpoint
+from model.audit import perceptual_hash
 from model.backbones import build
-from model.checkpoint import KEY, CheckpointError, list_checkpoints, load_network, quantise, read_info, resolve, save
+from model.checkpoint import (
+    KEY,
+    CheckpointError,
+    list_checkpoints,
+    load_network,
+    quantise,
+    read_info,
+    resolve,
+    save,
+    short_hash,
+    training_hashes,
+)
+from model.checkpoint import (
+    rewrite as rewrite_header,
+)
 from tests.support import header, randomise, save_tiny, tiny_network
 
 
@@ -301,3 +318,67 @@ def test_every_storage_computes_nearly_the_same(tmp_path):
     whole = tiny_network()
     path = save_tiny(tmp_path / "half.safetensors", storage="float16")
     torch.testing.assert_close(load_network(read_info(path))(images()), whole(images()), atol=0.02, rtol=0.01)
+
+
+def some_hashes(count=5):
+    rng = np.random.default_rng(0)
+    return tuple(rng.integers(0, 256, (count, 8), dtype=np.uint8) for _ in range(2))
+
+
+@pytest.fixture
+def hashed(tmp_path):
+    path = tmp_path / "hashed.safetensors"
+    save(path, tiny_network(), header(), storage="float16", hashes=some_hashes())
+    return path
+
+
+def test_hashes_of_training_pictures_travel_with_the_weights_and_are_not_weights(hashed):
+    info = read_info(hashed)
+    for found, given in zip(training_hashes(info), some_hashes(), strict=True):
+        assert found.dtype == np.uint8
+        assert np.array_equal(found, given)
+    assert set(load_network(info).state_dict()) == set(tiny_network().state_dict())
+
+
+def test_a_checkpoint_need_not_carry_hashes(path):
+    assert training_hashes(read_info(path)) is None
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "reason"),
+    [
+        ("training.phash", None, "holds training.sha256 alone"),
+        ("training.sha256", None, "holds training.phash alone"),
+        ("training.phash", torch.zeros(4, 8, dtype=torch.uint8), "training.phash must be uint8"),
+        ("training.sha256", torch.zeros(5, 32, dtype=torch.uint8), "training.sha256 must be uint8"),
+        ("training.phash", torch.zeros(5, 8), "training.phash must be uint8"),
+    ],
+)
+def test_hashes_that_do_not_fit_are_refused_with_the_reason(hashed, name, value, reason):
+    info = changed(hashed, name, value)
+    with pytest.raises(CheckpointError, match=reason):
+        training_hashes(info)
+
+
+def test_another_header_leaves_every_tensor_as_it_is(hashed, tmp_path):
+    info = read_info(hashed)
+    written = rewrite_header(info, info.header | {"name": "other"}, tmp_path / "sub" / "other.safetensors")
+    assert written.name == "other"
+    assert info.name == read_info(hashed).name == "tiny"
+    before, after = load_file(hashed), load_file(written.path)
+    assert before.keys() == after.keys()
+    assert all(torch.equal(value, after[name]) and value.dtype == after[name].dtype for name, value in before.items())
+    assert rewrite_header(written, info.header, written.path).name == "tiny"  # in place
+    with pytest.raises(CheckpointError, match="classes"):
+        rewrite_header(info, info.header | {"classes": []}, hashed)
+    assert read_info(hashed).sha256 == info.sha256
+    assert sorted(path.name for path in tmp_path.rglob("*.*")) == ["hashed.safetensors", "other.safetensors"]
+
+
+def test_a_short_hash_is_the_lowest_frequencies_of_the_whole_one():
+    picture = Image.fromarray(np.random.default_rng(0).integers(0, 256, (64, 64), dtype=np.uint8))
+    whole = perceptual_hash(picture)
+    bits = np.unpackbits(whole).reshape(16, 16)
+    expected = [int("".join(map(str, bits[row, :8])), 2) for row in range(8)]
+    assert short_hash(whole).tolist() == expected
+    assert short_hash(np.stack([whole, whole])).tolist() == [expected, expected]

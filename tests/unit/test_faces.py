@@ -101,12 +101,21 @@ def test_with_room_around_it_the_face_takes_its_share_of_the_crop():
 def test_a_cut_has_the_framings_side_and_passed_jpeg_once():
     picture, box = draw_face(256), (20.5, 10.25, 220.5, 210.25)
     plain = Framing(side=96, jpeg_quality=None).cut(picture, box)
-    stored = Framing(side=96, jpeg_quality=40).cut(picture, box)
+    stored = Framing(side=96, jpeg_quality=40, stored_side=None).cut(picture, box)
     assert plain.size == stored.size == (96, 96)
     gap = np.abs(np.asarray(plain, dtype=int) - np.asarray(stored, dtype=int)).mean()
     assert 0 < gap < 10
     whole = Framing(side=256, jpeg_quality=None).cut(picture, (0, 0, 256, 256))
     assert whole.tobytes() == picture.tobytes()
+
+
+def test_only_a_crop_that_is_scaled_down_to_the_stored_side_passes_jpeg():
+    picture = draw_face(256)
+    framing = Framing(side=96, jpeg_quality=40, stored_side=128)
+    plain = Framing(side=96, jpeg_quality=None)
+    small, large = (40, 40, 168, 168), (40, 40, 169, 169)
+    assert framing.cut(picture, small).tobytes() == plain.cut(picture, small).tobytes()
+    assert framing.cut(picture, large).tobytes() != plain.cut(picture, large).tobytes()
 
 
 def test_the_size_of_a_face_is_the_geometric_mean_and_never_imaginary():
