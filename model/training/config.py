@@ -16,17 +16,26 @@ class _Section(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
 
+class ExtraData(_Section):
+    """A further collection: a folder and the manifest of its pictures."""
+
+    root: Path
+    manifest: Path
+
+
 class DataConfig(_Section):
     """Where the labelled pictures are.
 
     Either a manifest (columns `path`, `label`, `split`; optionally `source`, `generator`, `group`) with `root`, or a
     labelled folder as `root` alone, which is then split by `group` at random. `folds` is a CSV with the columns
-    `fold`, `label`, `source`, `generator` that names what each leave-one-out fold removes from training.
+    `fold`, `label`, `source`, `generator` that names what each leave-one-out fold removes from training. `extra` are
+    further collections with a manifest each, joined to the first one.
     """
 
     root: Path
     manifest: Path | None = None
     folds: Path | None = None
+    extra: list[ExtraData] = []
     validation_share: float = Field(0.1, gt=0, lt=1)
 
 

@@ -45,7 +45,7 @@ def load(config: DataConfig, seed: int) -> pd.DataFrame:
         If there are no usable pictures of both labels in train and val.
     """
     if config.manifest is not None:
-        frame = _from_manifest(config)
+        frame = _from_manifest(config.root, config.manifest)
     else:
         labelled = load_labelled(config.root)
         if not all(isinstance(source, Source) and source.member is None for source in labelled.sources):
@@ -61,6 +61,8 @@ def load(config: DataConfig, seed: int) -> pd.DataFrame:
             }
         )
         frame["split"] = _random_split(frame["group"], config.validation_share, seed)
+    more = [_from_manifest(extra.root, extra.manifest) for extra in config.extra]
+    frame = pd.concat([frame, *more], ignore_index=True)
     for split in ("train", "val"):
         labels = set(frame.loc[frame["split"] == split, "label"])
         if labels != {0, 1}:
@@ -68,16 +70,15 @@ def load(config: DataConfig, seed: int) -> pd.DataFrame:
     return frame.reset_index(names="key")
 
 
-def _from_manifest(config: DataConfig) -> pd.DataFrame:
-    assert config.manifest is not None
-    raw = pd.read_csv(config.manifest, keep_default_na=False)
+def _from_manifest(root: Path, manifest: Path) -> pd.DataFrame:
+    raw = pd.read_csv(manifest, keep_default_na=False)
     missing = {"path", "label", "split"} - set(raw.columns)
     if missing:
-        raise ConfigError(f"{config.manifest}: lacks the column(s) {', '.join(sorted(missing))}")
+        raise ConfigError(f"{manifest}: lacks the column(s) {', '.join(sorted(missing))}")
     raw = raw[raw["split"].isin(SPLITS) & raw["label"].isin(("real", "fake"))]
     return pd.DataFrame(
         {
-            "path": [str((config.root / path).resolve()) for path in raw["path"]],
+            "path": [str((root / path).resolve()) for path in raw["path"]],
             "name": raw["path"],
             "label": (raw["label"] == "fake").astype(int),
             "source": raw.get("source", ""),
@@ -112,6 +113,12 @@ def folds(path: Path, frame: pd.DataFrame) -> list[Fold]:
     return out
 
 
+def importance(frame: pd.DataFrame) -> np.ndarray:
+    """Weight of each row (N,) such that a source counts as the square root of its size."""
+    kind = _kind(frame)
+    return 1 / np.sqrt(kind.map(kind.value_counts()).to_numpy(dtype=float))
+
+
 def balanced_weights(frame: pd.DataFrame) -> np.ndarray:
     """Weight per row: labels weigh the same, and a source within a label as the square root of its size.
 
@@ -120,14 +127,24 @@ def balanced_weights(frame: pd.DataFrame) -> np.ndarray:
     ndarray of shape (N,), float64
         Sums to one.
     """
-    kind = frame["label"].astype(str) + "/" + frame["source"] + "/" + frame["generator"]
-    size = kind.map(kind.value_counts()).to_numpy(dtype=float)
-    weights = 1 / np.sqrt(size)
+    weights = importance(frame)
     for label in (0, 1):
         mine = frame["label"].to_numpy() == label
         if mine.any():
             weights[mine] /= 2 * weights[mine].sum()
     return weights
+
+
+def sample_by_source(frame: pd.DataFrame, among: np.ndarray, count: int, seed: int) -> np.ndarray:
+    """At most `count` rows of each source and generator among the rows of a mask (N,), in rising order."""
+    kinds = _kind(frame).to_numpy()
+    candidates = np.random.default_rng(seed).permutation(np.flatnonzero(among))
+    place = pd.Series(kinds[candidates]).groupby(kinds[candidates]).cumcount().to_numpy()  # among its own kind
+    return np.sort(candidates[place < count])
+
+
+def _kind(frame: pd.DataFrame) -> pd.Series:
+    return frame["label"].astype(str) + "/" + frame["source"] + "/" + frame["generator"]
 
 
 def crop_boxes(frame: pd.DataFrame, framing: Framing, cache: Path, log: Log) -> list[tuple[float, float, float, float]]:

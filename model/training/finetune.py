@@ -2,14 +2,18 @@
 
 Batches are drawn with replacement by `model.training.data.balanced_weights`, so that labels are even and no source
 dominates. The averaged weights (exponential moving average; Polyak and Juditsky 1992) are what is evaluated and kept.
+An evaluation is the mean AUC over the `WATCHED` tiers of val: neither pristine nor degraded files decide alone.
 """
 
 from __future__ import annotations
 
 import copy
+import hashlib
+import json
 import math
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -20,13 +24,16 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from model.backbones import LinearHeadNet
-from model.training.config import FinetuneConfig, TrainConfig
+from model.faces import Framing
+from model.training.config import ConfigError, FinetuneConfig, TrainConfig
 from model.training.data import balanced_weights
 from model.training.features import CropLoader
-from model.training.progress import Log
+from model.training.progress import Log, draw_curves
 from model.training.resnet import settle_batch_norms
 
+WATCHED = ("clean", "hard")  # tiers of val that early stopping looks at
 _BATCH = 32
+_DECIDES = ("architecture", "options", "init", "seed", "mean", "std", "framing", "method")
 
 
 def fit_network(
@@ -40,7 +47,13 @@ def fit_network(
 ) -> LinearHeadNet:
     """Train; returns the averaged weights of the best validation AUC, in evaluation mode.
 
-    The state is written to `<out>/state.pt` at each evaluation and read back if it exists.
+    Stops when `method.patience` evaluations brought nothing better. At each evaluation `<out>/log.csv` and the curves
+    are written, and the state to `<out>/state.pt`, which is read back if it exists.
+
+    Raises
+    ------
+    ConfigError
+        If the saved state belongs to another recipe or other pictures.
     """
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     rows = np.flatnonzero(frame["split"].to_numpy() == "train")
@@ -54,25 +67,29 @@ def fit_network(
         chosen = rng.choice(len(rows), method.batch_size, p=weights / weights.sum())
         return [(int(rows[index]), 1 + step * method.batch_size + place) for place, index in enumerate(chosen)]
 
-    if config.init.startswith("donor:half_resnet50"):
+    saved, belongs = out / "state.pt", run_key(config, frame)
+    if config.init.startswith("donor:half_resnet50") and not saved.is_file():
         settle_batch_norms(network, torch.cat([loader.batch(draw(step)) for step in range(4)]))
     network.requires_grad_(True)
     network.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     optimiser = torch.optim.AdamW(_groups(network, method))
     averaged = copy.deepcopy(network).eval().requires_grad_(False)
-    first, best, stale = 0, -1.0, 0
+    first, best, stale, running = 0, -1.0, 0, 0.0
     best_weights = averaged.state_dict()
-    saved = out / "state.pt"
     if saved.is_file():
         state = torch.load(saved, map_location=device, weights_only=True)
+        if state.get("key") != belongs:
+            raise ConfigError(f"{saved} is of another recipe or other pictures: remove it, or name another folder")
         network.load_state_dict(state["network"])
         averaged.load_state_dict(state["averaged"])
         optimiser.load_state_dict(state["optimiser"])
         first, best, stale, best_weights = state["step"], state["best"], state["stale"], state["best_weights"]
+        running, log.rows = state["loss"], state["log"]
         log.line(f"continuing at step {first} of {steps}")
 
-    running = 0.0
-    for step, images in _prefetch(loader, draw, first, steps):
+    stopped = stale >= method.patience
+    for step, images in _prefetch(loader, draw, first, first if stopped else steps):
+        torch.manual_seed(config.seed * steps + step)  # chance inside the network is that of the step, not of the run
         for group in optimiser.param_groups:
             group["lr"] = group["peak"] * _schedule(step, steps, method.warmup_share)
         targets = torch.tensor([labels[row] for row, _ in draw(step)], dtype=torch.float32, device=device)
@@ -91,17 +108,22 @@ def fit_network(
         if (step + 1) % 10 == 0:
             log.line(f"step {step + 1}/{steps}: loss {running:.4f}")
         if (step + 1) % method.evaluate_every == 0 or step + 1 == steps:
-            auc = float(roc_auc_score(labels[val_rows], predict(averaged, loader, val_rows, "hard", log)))
-            log.record(step=step + 1, loss=running, val_hard_auc=auc)
-            log.line(f"step {step + 1}/{steps}: AUC on val (hard tier) {auc:.4f}")
+            aucs = _evaluate(averaged, loader, val_rows, labels[val_rows], log)
+            rate = optimiser.param_groups[0]["lr"]
+            log.record(step=step + 1, loss=running, learning_rate=rate, **aucs)
+            draw_curves(log.rows, out)
+            log.line(f"step {step + 1}/{steps}: " + ", ".join(f"{name} {value:.4f}" for name, value in aucs.items()))
             stale += 1
-            if auc > best:
-                best, stale = auc, 0
+            if aucs["val_auc"] > best:
+                best, stale = aucs["val_auc"], 0
                 best_weights = {name: value.clone() for name, value in averaged.state_dict().items()}
             partial = saved.with_suffix(".partial")
             torch.save(
                 {
+                    "key": belongs,
+                    "log": log.rows,
                     "step": step + 1,
+                    "loss": running,
                     "best": best,
                     "stale": stale,
                     "best_weights": best_weights,
@@ -117,6 +139,24 @@ def fit_network(
                 break
     averaged.load_state_dict(best_weights)
     return averaged.cpu()
+
+
+def run_key(config: TrainConfig, frame: pd.DataFrame) -> str:
+    """SHA-256 over what decides the weights: the recipe, and name, label and split of every picture."""
+    recipe = config.model_dump(mode="json", include=set(_DECIDES), exclude_defaults=True)
+    recipe["framing"] = asdict(Framing(**config.framing))
+    table = frame[["name", "label", "split"]].to_csv(index=False)
+    return hashlib.sha256(f"{json.dumps(recipe, sort_keys=True)}\n{table}".encode()).hexdigest()
+
+
+def _evaluate(
+    network: LinearHeadNet, loader: CropLoader, rows: np.ndarray, labels: np.ndarray, log: Log
+) -> dict[str, float]:
+    """AUC per watched tier as `val_TIER_auc`, and their mean as `val_auc`."""
+    aucs = {
+        f"val_{tier}_auc": float(roc_auc_score(labels, predict(network, loader, rows, tier, log))) for tier in WATCHED
+    }
+    return aucs | {"val_auc": sum(aucs.values()) / len(aucs)}
 
 
 @torch.inference_mode()

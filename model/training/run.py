@@ -6,9 +6,11 @@ Everything that takes long is kept in the run's folder and not done twice: an in
 from __future__ import annotations
 
 import datetime
-import hashlib
-from dataclasses import asdict
+import shlex
+from collections.abc import Collection, Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -21,36 +23,51 @@ from model.calibration import Calibration, Thresholds
 from model.checkpoint import CheckpointInfo
 from model.faces import Framing
 from model.tiers import TIERS
-from model.training import calibrate, card, data, linear
-from model.training.config import LinearConfig, TrainConfig
+from model.training import calibrate, card, data
+from model.training.config import ConfigError, LinearConfig, TrainConfig
 from model.training.donors import DONORS, obtain
-from model.training.features import BATCH, CropLoader, mean_cells
+from model.training.features import BATCH, CropLoader
 from model.training.finetune import fit_network, predict
-from model.training.leave_one_out import leave_one_out
+from model.training.fold_runs import ALL, choose, train_folds, unseen_scores, write_table
+from model.training.frozen import fit_frozen
+from model.training.hashes import hashes_of
 from model.training.progress import Log
 from model.training.resnet import load_folded, load_imagenet, widen
 
 _BASELINE_FACES = 512
 
 
-def train(config: TrainConfig, out: Path, *, quiet: bool = False) -> CheckpointInfo:
+def train(
+    config: TrainConfig,
+    out: Path,
+    *,
+    fold_names: Sequence[str] | None = None,
+    folds_only: bool = False,
+    quiet: bool = False,
+) -> CheckpointInfo | None:
     """Train, calibrate and write `<out>/<name>.safetensors` with its model card.
 
     Parameters
     ----------
     config : TrainConfig
     out : Path
-        The run's folder; also holds what makes the run resumable (`cache/`, `state.pt`) and `log.csv`.
+        The run's folder; also holds what makes the run resumable (`cache/`, `state.pt`, `folds/`), `log.csv`, curves,
+        and `leave_one_out.csv`.
+    fold_names : sequence of str, optional
+        Leave-one-out folds to measure, or `all`. By default all for a linear head, where they cost seconds, and none
+        for gradient training, where each is a training of its own. Folds that were finished before are not done again.
+    folds_only : bool
+        Measure folds, all if none is named, and leave the checkpoint out.
 
     Returns
     -------
-    CheckpointInfo
-        Of the written checkpoint.
+    CheckpointInfo or None
+        Of the written checkpoint; None with `folds_only`.
 
     Raises
     ------
     model.training.config.ConfigError
-        If the data cannot be used.
+        If the data, the folds or the initial weights cannot be used.
     """
     torch.manual_seed(config.seed)
     cache = out / "cache"
@@ -59,18 +76,39 @@ def train(config: TrainConfig, out: Path, *, quiet: bool = False) -> CheckpointI
     framing = Framing(**config.framing)
     frame = data.load(config.data, config.seed)
     log.line(f"{len(frame)} pictures: {frame.groupby(['split', 'label']).size().to_dict()}")
+    known = data.folds(config.data.folds, frame) if config.data.folds is not None else []
+    if (fold_names or folds_only) and not known:
+        raise ConfigError("there is no table of folds: name one with --folds, or as `folds` in the recipe")
+    if not fold_names:
+        fold_names = [ALL] if folds_only or isinstance(config.method, LinearConfig) else []
+    chosen = choose(known, fold_names)
+    network, origin = initial_network(config, cache)
     boxes = data.crop_boxes(frame, framing, cache / "faces.json", log)
     loader = CropLoader(frame, boxes, framing, config.mean, config.std, config.seed)
-    network, origin = initial_network(config, cache)
 
-    metrics: dict[str, object] = {}
+    metrics: dict[str, Any] = {}
+    unseen: pd.DataFrame | None = None
     if isinstance(config.method, LinearConfig):
-        logits = _fit_linear(config, config.method, network, frame, loader, cache, log, metrics)
-    else:
+        fitted = fit_frozen(config, config.method, network, frame, loader, chosen, cache, log)
+        logits, unseen = fitted.val, fitted.unseen
+        if fitted.leave_one_out:
+            metrics["leave_one_out"] = fitted.leave_one_out
+    elif figures := train_folds(
+        config, config.method, frame, loader, known, chosen, lambda: initial_network(config, cache)[0], out, log
+    ):
+        metrics["leave_one_out"], unseen = figures, unseen_scores(figures, out)
+    if metrics:
+        write_table(metrics["leave_one_out"], out / "leave_one_out.csv")
+    if folds_only:
+        return None
+    if not isinstance(config.method, LinearConfig):
         network = fit_network(config, config.method, network, frame, loader, out, log)
         logits = {view: predict(network, loader, _rows(frame, "val"), view, log) for view in TIERS}
     set_baseline(network, loader, frame, log)
     calibration, thresholds = _decide(frame, logits, config.max_false_positive_rate)
+    if unseen is not None:
+        thresholds = _for_unseen(unseen, thresholds, config.max_false_positive_rate)
+        metrics |= calibrate.unseen_entries(calibrate.unseen_error_table(unseen, thresholds))
     header = {
         "name": config.name,
         "architecture": config.architecture,
@@ -81,15 +119,21 @@ def train(config: TrainConfig, out: Path, *, quiet: bool = False) -> CheckpointI
         "classes": ["real", "fake"],
         "temperature": calibration.temperature,
         "calibration_bias": calibration.bias,
-        "thresholds": {"real": thresholds.real, "fake": thresholds.fake, "fpr": thresholds.fpr},
-        "training": summary(config, frame),
+        "thresholds": {
+            "real": thresholds.real,
+            "fake": thresholds.fake,
+            "fpr": thresholds.fpr,
+            "unseen": unseen is not None,
+        },
+        "training": summary(config, frame) | {"command": _command(config, known, metrics.get("leave_one_out", {}))},
         "metrics": metrics,
         "licence": config.licence,
         "origin": origin,
         "created": datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d"),
     }
     path = out / f"{config.name}.safetensors"
-    checkpoint.save(path, network, header, storage=config.storage)
+    hashes = hashes_of(frame.loc[frame["split"].isin(("train", "val")), "path"])
+    checkpoint.save(path, network, header, storage=config.storage, hashes=hashes)
     info = checkpoint.read_info(path)
     info.card.write_text(card.render(info), "utf-8")
     log.line(f"wrote {path} ({path.stat().st_size / 1e6:.0f} MB) and its card")
@@ -97,16 +141,38 @@ def train(config: TrainConfig, out: Path, *, quiet: bool = False) -> CheckpointI
 
 
 def initial_network(config: TrainConfig, cache: Path) -> tuple[LinearHeadNet, str]:
-    """The network to start from, and a sentence on where its weights come from."""
+    """The network to start from, and a sentence on where its weights come from.
+
+    Raises
+    ------
+    ConfigError
+        If the weights cannot be downloaded, or are not for this architecture.
+    """
     network = build(config.architecture, config.options)
     kind, _, name = config.init.partition(":")
     if kind == "scratch":
         return network, "random initial weights"
     if kind == "imagenet":
-        load_imagenet(network)
+        try:
+            load_imagenet(network, config.architecture)
+        except (OSError, RuntimeError) as error:  # urllib's errors, and a file whose digest is wrong
+            raise ConfigError(
+                f"torchvision's ImageNet weights could not be downloaded ({error}). Put the file into "
+                f"{torch.hub.get_dir()}/checkpoints, or start from other weights: --init donor:NAME, scratch or a "
+                "checkpoint."
+            ) from error
+        except ValueError as error:
+            raise ConfigError(str(error)) from error
         return network, "initialised from torchvision's ImageNet weights (BSD-3-Clause)"
     if kind == "donor":
-        state = load_file(obtain(name, cache / "donors"))
+        if name not in DONORS:
+            raise ConfigError(f"there is no donor {name!r}; there are {', '.join(DONORS)}")
+        try:
+            state = load_file(obtain(name, cache / "donors"))
+        except RuntimeError as error:
+            raise ConfigError(str(error)) from error
+        except ModuleNotFoundError as error:
+            raise ConfigError(f"reading donor {name} needs {error.name}: install the extra `train`") from error
         if name == "half_resnet50":
             load_folded(network, state)
         else:
@@ -157,61 +223,34 @@ def summary(config: TrainConfig, frame: pd.DataFrame) -> dict[str, object]:
         "train": int((frame["split"] == "train").sum()),
         "val": int((frame["split"] == "val").sum()),
         "counts": counts.to_dict("records"),
-        "config": config.model_dump(mode="json", exclude={"data"}),
+        "config": _recipe(config),
     }
+
+
+def _recipe(config: TrainConfig) -> dict[str, Any]:
+    """The configuration with its whole framing, without the places of pictures and tables, which are this machine's."""
+    recipe = config.model_dump(mode="json", exclude={"data": {"root", "manifest", "folds"}})
+    recipe["framing"] = asdict(Framing(**config.framing))
+    numbers = range(2, 2 + len(config.data.extra))
+    recipe["data"]["extra"] = [{"root": f"FOLDER_{n}", "manifest": f"TABLE_{n}.csv"} for n in numbers]
+    return recipe
+
+
+def _command(config: TrainConfig, folds: Sequence[data.Fold], measured: Collection[str]) -> str:
+    """The command that repeats the run from the recipe in its card; places of pictures and tables are left open."""
+    words = ["reality-check", "train", "--config", f"{config.name}.toml", "--data", "FOLDER"]
+    if config.data.manifest is not None:
+        words += ["--manifest", "TABLE.csv"]
+    if folds:
+        words += ["--folds", "FOLDS.csv"]
+    names = [ALL] if len(measured) == len(folds) else list(measured)
+    if folds and not (isinstance(config.method, LinearConfig) and names == [ALL]):
+        words += [word for name in names for word in ("--fold", name)]
+    return shlex.join(words)
 
 
 def _rows(frame: pd.DataFrame, split: str) -> np.ndarray:
     return np.flatnonzero(frame["split"].to_numpy() == split)
-
-
-def _fit_linear(
-    config: TrainConfig,
-    method: LinearConfig,
-    network: LinearHeadNet,
-    frame: pd.DataFrame,
-    loader: CropLoader,
-    cache: Path,
-    log: Log,
-    metrics: dict[str, object],
-) -> dict[str, np.ndarray]:
-    """Fit the head on cached features, in place; return logits of val per tier."""
-    network.eval().requires_grad_(False)
-    key = hashlib.sha256(
-        repr((config.architecture, config.options, config.init, config.storage, loader.framing, config.mean)).encode()
-    ).hexdigest()
-
-    def cells(rows: np.ndarray, view: str | int) -> np.ndarray:
-        return mean_cells(network, loader, rows, view, cache / "features", log, key=key)
-
-    train_rows, val_rows = _rows(frame, "train"), _rows(frame, "val")
-    views: list[str | int] = ["clean", *range(1, method.views + 1)]
-    fitted = {view: cells(train_rows, view) for view in views}
-    rows = np.tile(train_rows, len(views))
-    inputs = np.concatenate(list(fitted.values()))
-    weights = np.tile(data.balanced_weights(frame.iloc[train_rows]), len(views))
-    labels = frame["label"].to_numpy()
-    head = linear.fit(inputs, labels[rows], weights, method.penalty)
-    with torch.no_grad():
-        network.head.weight.copy_(torch.from_numpy(head.weight).float()[None])
-        network.head.bias.fill_(head.bias)
-    val = {view: cells(val_rows, view) for view in TIERS}
-    if config.data.folds is not None:
-        test_rows = _rows(frame, "test")
-        clean = np.zeros((len(frame), inputs.shape[1]), np.float32)
-        for some, values in ((train_rows, fitted["clean"]), (val_rows, val["clean"])):
-            clean[some] = values
-        clean[test_rows] = cells(test_rows, "clean")
-
-        def refit(keep: np.ndarray) -> np.ndarray:
-            mine = keep[rows]
-            kept = np.flatnonzero(keep & (frame["split"].to_numpy() == "train"))
-            share = pd.Series(data.balanced_weights(frame.iloc[kept]), index=kept)
-            fold_head = linear.fit(inputs[mine], labels[rows[mine]], share.loc[rows[mine]].to_numpy(), method.penalty)
-            return fold_head.logits(clean)
-
-        metrics["leave_one_out"] = leave_one_out(frame, data.folds(config.data.folds, frame), refit, log)
-    return {view: head.logits(values) for view, values in val.items()}
 
 
 def _decide(
@@ -219,6 +258,14 @@ def _decide(
 ) -> tuple[Calibration, Thresholds]:
     """Calibrate on the mixture of tiers of val; thresholds for the worst tier."""
     labels = frame["label"].to_numpy()[_rows(frame, "val")]
-    calibration = calibrate.fit_calibration(np.concatenate(list(logits.values())), np.tile(labels, len(logits)))
-    scores = {view: (calibrate.probabilities(values, calibration), labels) for view, values in logits.items()}
-    return calibration, calibrate.fit_thresholds(scores, max_false_positive_rate)
+    return calibrate.decide({view: (values, labels) for view, values in logits.items()}, max_false_positive_rate)
+
+
+def _for_unseen(unseen: pd.DataFrame, known: Thresholds, max_false_positive_rate: float) -> Thresholds:
+    """Raise the threshold of *fake* until it keeps the limit on photographs of unseen sources too.
+
+    The one of *real* stays: what an unseen generator made may look like any photograph, so that no threshold keeps the
+    share of it that passes as real small. How large it is, is stated instead.
+    """
+    wanted = calibrate.unseen_thresholds(unseen, max_false_positive_rate)
+    return replace(known, fake=max(known.fake, wanted.fake), fpr=wanted.fpr)

@@ -3,23 +3,29 @@
 from __future__ import annotations
 
 import csv
-import json
+import hashlib
 from pathlib import Path
+from urllib.error import URLError
+from xml.etree import ElementTree
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from PIL import Image
 from sklearn.linear_model import Ridge
+from sklearn.metrics import roc_auc_score
+from typer.testing import CliRunner
 
+from dashboard import cli
 from model import checkpoint
-from model.backbones import build
-from model.calibration import Calibration
-from model.checkpoint import load_network, read_info
+from model.audit import perceptual_hash
+from model.backbones import LinearHeadNet, build
+from model.checkpoint import load_network
 from model.detector import Detector
 from model.faces import Framing
-from model.training import card, linear
-from model.training.calibrate import fit_calibration, fit_thresholds, probabilities
+from model.tiers import TIERS
+from model.training import finetune, fold_runs, linear
 from model.training.config import ConfigError, TrainConfig, load
 from model.training.data import balanced_weights, folds
 from model.training.data import load as load_table
@@ -27,7 +33,7 @@ from model.training.features import CropLoader
 from model.training.leave_one_out import leave_one_out
 from model.training.progress import Log
 from model.training.resnet import load_folded, settle_batch_norms, widen
-from model.training.run import train
+from model.training.run import initial_network, train
 from model.training.views import box_for
 from tests.support import draw_face
 
@@ -59,11 +65,23 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-def config(pictures: Path, method: dict) -> TrainConfig:
+def config(pictures: Path, method: dict, **changes: object) -> TrainConfig:
     data = {"root": pictures, "manifest": pictures / "manifest.csv", "folds": pictures / "folds.csv"}
     return TrainConfig.model_validate(
-        {"name": "small", "architecture": "tiny", "framing": {"side": 64}, "data": data, "method": method}
+        {"name": "small", "architecture": "tiny", "framing": {"side": 64}, "data": data, "method": method} | changes
     )
+
+
+def loaded(recipe: TrainConfig) -> tuple[pd.DataFrame, CropLoader]:
+    """The table and a loader of whole pictures, which spares the search for faces."""
+    frame = load_table(recipe.data, seed=0)
+    framing = Framing(side=64)
+    boxes = [box_for(Image.new("RGB", (160, 160)), [], framing)] * len(frame)
+    return frame, CropLoader(frame, boxes, framing, recipe.mean, recipe.std, recipe.seed)
+
+
+def logged(folder: Path) -> pd.DataFrame:
+    return pd.read_csv(folder / "log.csv")
 
 
 def test_linear_training_separates_and_its_checkpoint_judges(pictures: Path, tmp_path: Path) -> None:
@@ -88,18 +106,259 @@ def test_training_twice_gives_the_same_checkpoint(pictures: Path, tmp_path: Path
     assert first.sha256 == again.sha256
 
 
-def test_fine_tuning_learns_and_resumes(pictures: Path, tmp_path: Path) -> None:
-    method = {"kind": "finetune", "epochs": 30, "batch_size": 12, "learning_rate": 5e-3, "evaluate_every": 20}
-    info = train(config(pictures, method), tmp_path, quiet=True)
-    with (tmp_path / "log.csv").open() as stream:
-        measured = [float(row["val_hard_auc"]) for row in csv.DictReader(stream)]
-    assert max(measured) > 0.8
+def test_features_of_other_pictures_are_not_taken_over(pictures: Path, tmp_path: Path) -> None:
+    recipe = config(pictures, {"kind": "linear"})
+    head, *rows = (pictures / "manifest.csv").read_text().splitlines()
+    (tmp_path / "turned.csv").write_text("\n".join([head, *reversed(rows)]))
+    turned = recipe.model_copy(update={"data": recipe.data.model_copy(update={"manifest": tmp_path / "turned.csv"})})
+    train(recipe, tmp_path / "both", quiet=True)
+    after = load_network(train(turned, tmp_path / "both", quiet=True))
+    alone = load_network(train(turned, tmp_path / "alone", quiet=True))
+    assert torch.equal(after.head.weight, alone.head.weight)
+
+
+def test_the_table_of_a_linear_run_has_one_row_per_fit(pictures: Path, tmp_path: Path) -> None:
+    train(config(pictures, {"kind": "linear"}), tmp_path, quiet=True)
+    table = logged(tmp_path).set_index("fit")
+    assert table.index.tolist() == ["all sources", "without b"]
+    assert table["pictures"].tolist() == [24, 12]
+    assert table.loc["all sources", ["val_clean_auc", "val_web_auc", "val_hard_auc"]].min() > 0.8
+    figures = pd.read_csv(tmp_path / "leave_one_out.csv").set_index("fold")
+    assert figures.loc["b", "roc_auc"] == table.loc["without b", "unseen_auc"] > 0.8
+    assert figures.loc["b", "roc_auc_low"] <= figures.loc["b", "roc_auc"] <= figures.loc["b", "roc_auc_high"]
+
+
+GRADIENT = {"kind": "finetune", "epochs": 30, "batch_size": 12, "learning_rate": 5e-3, "evaluate_every": 20}
+
+
+def test_fine_tuning_learns_and_leaves_its_table_and_curves(pictures: Path, tmp_path: Path) -> None:
+    info = train(config(pictures, GRADIENT), tmp_path, quiet=True)
+    table = logged(tmp_path)
+    assert table["step"].tolist() == [20, 40, 60]
+    assert table["val_auc"].max() > 0.8
+    assert np.allclose(table["val_auc"], (table["val_clean_auc"] + table["val_hard_auc"]) / 2)
+    assert table["learning_rate"].is_monotonic_decreasing
+    assert table["loss"].iloc[-1] < table["loss"].iloc[0]
+    with Image.open(tmp_path / "curves.png") as image:
+        assert image.width > 400
+    drawing = ElementTree.parse(tmp_path / "curves.svg").getroot()
+    panels = [node.get("id") for node in drawing.iter() if str(node.get("id")).startswith("axes_")]
+    assert panels == ["axes_1", "axes_2", "axes_3"]
     state = torch.load(tmp_path / "state.pt", weights_only=True)
-    info.path.unlink()
-    again = train(config(pictures, method), tmp_path, quiet=True)  # nothing is left to do: same weights
-    for name, value in load_network(again).extractor.state_dict().items():
-        assert torch.allclose(value, state["best_weights"][f"extractor.{name}"].float(), atol=1e-3), name
+    again = train(config(pictures, GRADIENT), tmp_path, quiet=True)  # nothing is left to do
+    assert again.sha256 == info.sha256
     assert torch.equal(load_network(again).head.weight, state["best_weights"]["head.weight"])
+    assert logged(tmp_path).equals(table)
+
+
+def test_a_run_that_was_interrupted_ends_with_the_same_weights(
+    pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = config(pictures, GRADIENT | {"epochs": 10, "evaluate_every": 8})
+    frame, loader = loaded(recipe)
+    average, left = finetune._average, [12]
+
+    def run(folder: Path) -> dict[str, torch.Tensor]:
+        folder.mkdir(exist_ok=True)
+        torch.manual_seed(0)
+        log = Log(folder, quiet=True)
+        return finetune.fit_network(recipe, recipe.method, build("tiny"), frame, loader, folder, log).state_dict()
+
+    def interrupt(*arguments: object) -> None:
+        left[0] -= 1
+        if not left[0]:
+            raise KeyboardInterrupt
+        average(*arguments)
+
+    whole = run(tmp_path / "whole")
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(finetune, "_average", interrupt)
+        run(tmp_path / "parts")
+    assert torch.load(tmp_path / "parts" / "state.pt", weights_only=True)["step"] == 8  # of 20
+    parts = run(tmp_path / "parts")
+    assert all(torch.equal(value, parts[name]) for name, value in whole.items())
+    assert logged(tmp_path / "parts").equals(logged(tmp_path / "whole"))
+
+
+def test_the_state_of_another_recipe_is_refused(pictures: Path, tmp_path: Path) -> None:
+    few = GRADIENT | {"epochs": 1}
+    recipe = config(pictures, few)
+    frame, loader = loaded(recipe)
+    finetune.fit_network(recipe, recipe.method, build("tiny"), frame, loader, tmp_path, Log(tmp_path, quiet=True))
+    other = config(pictures, few | {"learning_rate": 1e-3})
+    moved = frame.assign(split=frame["split"].replace("test", "train"))
+    for changed, table in ((other, frame), (recipe, moved)):
+        with pytest.raises(ConfigError, match="another recipe or other pictures"):
+            finetune.fit_network(
+                changed, changed.method, build("tiny"), table, loader, tmp_path, Log(tmp_path, quiet=True)
+            )
+
+
+def test_training_stops_early_and_keeps_the_weights_of_the_best_mean_over_tiers(
+    pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = config(pictures, GRADIENT | {"evaluate_every": 2, "patience": 2})
+    frame, loader = loaded(recipe)
+    labels = frame.loc[frame["split"] == "val", "label"].to_numpy()
+    most = labels * (np.arange(len(labels)) > 1)  # five of six fakes on top, one tied with the real: AUC 11/12
+    assert most.sum() == 5
+    made = {"all": labels, "most": most, "none": np.zeros(len(labels))}
+    planned = [{"clean": "all", "hard": "none"}, {"clean": "none", "hard": "most"}, {"clean": "none", "hard": "none"}]
+    seen: list[torch.Tensor] = []
+
+    def predict(network: LinearHeadNet, *arguments: object) -> np.ndarray:
+        tier = arguments[2]
+        if tier == "clean":
+            seen.append(network.head.weight.clone())
+        return made[planned[len(seen) - 1][str(tier)]]
+
+    monkeypatch.setattr(finetune, "predict", predict)
+
+    def run() -> torch.Tensor:
+        network = finetune.fit_network(
+            recipe, recipe.method, build("tiny"), frame, loader, tmp_path, Log(tmp_path, quiet=True)
+        )
+        return network.head.weight
+
+    kept = run()
+    table = logged(tmp_path)
+    assert table["step"].tolist() == [2, 4, 6]  # of 60
+    assert table["val_clean_auc"].tolist() == [1, 0.5, 0.5]
+    assert table["val_hard_auc"].tolist() == pytest.approx([0.5, 11 / 12, 0.5])
+    assert table["val_auc"].tolist() == pytest.approx([0.75, 17 / 24, 0.5])
+    assert torch.equal(kept, seen[0])
+    assert not torch.equal(kept, seen[2])
+    assert torch.equal(run(), kept)  # a run that has stopped does not go on
+    assert len(seen) == 3
+
+
+def test_averaged_weights_are_the_exponential_moving_average() -> None:
+    torch.manual_seed(0)
+    network, averaged = build("resnet50", {"width": 0.0625}), build("resnet50", {"width": 0.0625})
+    name, counter = "head.weight", "extractor.bn1.num_batches_tracked"
+    decay, steps = 0.9, 5
+    values = [averaged.state_dict()[name].clone()]
+    for step in range(steps):
+        with torch.no_grad():
+            network.head.weight.copy_(torch.randn_like(network.head.weight))
+            network.state_dict()[counter].fill_(step)
+        values.append(network.state_dict()[name].clone())
+        finetune._average(averaged, network, decay)
+    shares = [decay**steps, *((1 - decay) * decay ** (steps - step) for step in range(1, steps + 1))]
+    expected = sum(share * value for share, value in zip(shares, values, strict=True))
+    assert torch.allclose(averaged.state_dict()[name], expected, atol=1e-6)
+    assert averaged.state_dict()[counter] == steps - 1  # counts are copied
+
+
+def test_training_averages_after_each_step(pictures: Path, tmp_path: Path) -> None:
+    recipe = config(pictures, GRADIENT | {"epochs": 0.5, "average_decay": 0.05})  # one step
+    frame, loader = loaded(recipe)
+    network = build("tiny")
+    before = {name: value.clone() for name, value in network.state_dict().items()}
+    finetune.fit_network(recipe, recipe.method, network, frame, loader, tmp_path, Log(tmp_path, quiet=True))
+    state = torch.load(tmp_path / "state.pt", weights_only=True)
+    assert state["step"] == 1
+    for name, value in state["averaged"].items():
+        expected = before[name].lerp(state["network"][name], 0.95)
+        assert torch.allclose(value, expected, atol=1e-7), name
+    assert not torch.equal(state["averaged"]["head.weight"], state["network"]["head.weight"])
+
+
+def test_folds_of_gradient_training_leave_their_sources_out_and_are_done_once(
+    pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = config(pictures, GRADIENT | {"epochs": 10})
+    fit, tables = fold_runs.fit_network, []
+
+    def noted(given: object, method: object, network: object, frame: pd.DataFrame, *rest: object) -> LinearHeadNet:
+        tables.append(frame)
+        return fit(given, method, network, frame, *rest)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(fold_runs, "fit_network", noted)
+    assert train(recipe, tmp_path, fold_names=["b"], folds_only=True, quiet=True) is None
+    assert not list(tmp_path.glob("*.safetensors"))
+    (table,) = tables
+    left_out = table["source"].isin(("fake_b", "real_b"))
+    assert set(table.loc[left_out, "split"]) == {"held_out"}
+    assert set(table.loc[~left_out, "split"]) == {"train", "val", "test"}
+    folder = tmp_path / "folds" / "b"
+    assert {path.name for path in folder.iterdir()} == {
+        *("state.pt", "log.csv", "curves.svg", "curves.png", "figures.json", "scores.csv")
+    }
+    scores = pd.read_csv(folder / "scores.csv")
+    assert scores.groupby(["tier", "source"]).size().tolist() == [12] * 6  # every split of both sources, in every tier
+    assert scores["p_fake"].between(0, 1).all()
+    csv_auc = pd.read_csv(tmp_path / "leave_one_out.csv").set_index("fold").loc["b", "roc_auc"]
+    clean = scores[scores["tier"] == "clean"]
+    assert csv_auc == pytest.approx(roc_auc_score(clean["label"], clean["p_fake"]))
+
+    monkeypatch.setattr(fold_runs, "fit_network", None)  # would fail if a fold were trained again
+    info = train(recipe, tmp_path, quiet=True)
+    assert info.header["metrics"]["leave_one_out"]["b"]["roc_auc"]["value"] == csv_auc
+    assert info.header["training"]["command"].endswith("--folds FOLDS.csv --fold all")
+    assert info.header["thresholds"]["unseen"] is True
+    for name in TIERS:
+        alarms = info.header["metrics"]["unseen_real"]["real_b"][name]
+        photographs = scores[(scores["tier"] == name) & (scores["label"] == 0)]
+        assert alarms["n"] == 12
+        assert alarms["errors"] == (photographs["p_fake"] >= info.thresholds.fake).sum() == 0  # 1 % of 12
+    with pytest.raises(ConfigError, match="no fold 'c'; there are b, and all"):
+        train(recipe, tmp_path, fold_names=["c"], quiet=True)
+    without = recipe.model_copy(update={"data": recipe.data.model_copy(update={"folds": None})})
+    with pytest.raises(ConfigError, match="no table of folds"):
+        train(without, tmp_path, folds_only=True, quiet=True)
+
+
+def test_a_fold_is_the_same_whatever_was_trained_before(pictures: Path, tmp_path: Path) -> None:
+    (tmp_path / "folds.csv").write_text(
+        "fold,label,source,generator\na,fake,fake_a,\na,real,real_a,\nb,fake,fake_b,\nb,real,real_b,\n"
+    )
+    recipe = config(pictures, GRADIENT | {"epochs": 2})
+    recipe = recipe.model_copy(update={"data": recipe.data.model_copy(update={"folds": tmp_path / "folds.csv"})})
+    train(recipe, tmp_path / "both", fold_names=["all"], folds_only=True, quiet=True)
+    train(recipe, tmp_path / "one", fold_names=["b"], folds_only=True, quiet=True)
+    one, both = ((tmp_path / name / "folds" / "b" / "scores.csv").read_bytes() for name in ("one", "both"))
+    assert one == both
+    assert len(pd.read_csv(tmp_path / "both" / "leave_one_out.csv")) == 2
+
+
+def test_a_checkpoint_carries_hashes_of_what_it_was_trained_on(pictures: Path, tmp_path: Path) -> None:
+    info = train(config(pictures, {"kind": "linear"}), tmp_path, quiet=True)
+    found = checkpoint.training_hashes(info)
+    assert found is not None
+    known, looks = ({row.tobytes() for row in rows} for rows in found)
+    for path in pictures.glob("*.png"):
+        digest = hashlib.sha256(path.read_bytes()).digest()[:8]
+        assert (digest in known) == (not path.name.startswith("test_")), path.name
+        with Image.open(path) as image:
+            look = checkpoint.short_hash(perceptual_hash(image.convert("L"))).tobytes()
+        assert look in looks or path.name.startswith("test_")
+    assert len(found[0]) == len(found[1]) == 36
+
+
+@pytest.mark.parametrize("reason", [URLError("no route to host"), TimeoutError("timed out"), RuntimeError("bad hash")])
+def test_weights_that_cannot_be_downloaded_are_one_clear_line(
+    pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, reason: Exception
+) -> None:
+    def fail(*_: object) -> None:
+        raise reason
+
+    monkeypatch.setattr("model.training.run.load_imagenet", fail)
+    for label in ("real", "fake"):
+        (tmp_path / label).mkdir()
+        for file in pictures.glob(f"*_{label}_*.png"):
+            (tmp_path / label / file.name).write_bytes(file.read_bytes())
+    command = ["train", str(tmp_path), "--architecture", "resnet50", "--init", "imagenet"]
+    done = CliRunner().invoke(cli.app, [*command, "--out", str(tmp_path / "run")])
+    assert done.exit_code == 2, done.output
+    last = done.stderr.strip().splitlines()[-1]
+    assert "could not be downloaded" in last
+    assert "--init" in last
+
+
+def test_an_unknown_donor_is_refused_with_those_there_are(pictures: Path, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="no donor 'nobody'; there are clip_vit_b16"):
+        initial_network(config(pictures, {"kind": "linear"}, init="donor:nobody"), tmp_path)
 
 
 def test_a_folder_is_split_by_hash_into_train_and_val(pictures: Path, tmp_path: Path) -> None:
@@ -155,13 +414,24 @@ def test_the_linear_fit_agrees_with_scikit_learn() -> None:
     cells = rng.normal(size=(300, 5)) * [1, 2, 3, 0.5, 1] + labels[:, None] * [1, 0, -1, 0.2, 0] + 4
     weights = rng.uniform(0.5, 1.5, 300)
     penalty = 0.01
-    mine = linear.fit(cells, labels, weights, penalty)
-    share = weights / weights.sum()
+    mine = linear.LeastSquares(cells, labels, weights).fit(penalty)
+    share = np.where(labels == 1, weights / weights[labels == 1].sum(), weights / weights[labels == 0].sum()) / 2
     centre = share @ cells
     spread = np.sqrt(share @ (cells - centre) ** 2)
     oracle = Ridge(alpha=penalty).fit((cells - centre) / spread, 2 * labels - 1, sample_weight=share)
     expected = oracle.predict((cells - centre) / spread)
     assert np.abs(mine.logits(cells) - 4 * expected).max() < 1e-3
+
+
+def test_leaving_pictures_out_is_fitting_without_them() -> None:
+    rng = np.random.default_rng(1)
+    labels = rng.integers(0, 2, 200)
+    cells = rng.normal(size=(200, 6)) + labels[:, None] * 0.5 + 3
+    weights = rng.uniform(0.5, 1.5, 200)
+    without = rng.random(200) < 0.3
+    mine = linear.LeastSquares(cells, labels, weights).fit(0.1, without=without)
+    fresh = linear.LeastSquares(cells[~without], labels[~without], weights[~without]).fit(0.1)
+    assert np.abs(mine.logits(cells) - fresh.logits(cells)).max() < 1e-3
 
 
 def test_balanced_weights_even_out_labels_and_damp_sources(pictures: Path) -> None:
@@ -170,31 +440,6 @@ def test_balanced_weights_even_out_labels_and_damp_sources(pictures: Path) -> No
     weights = balanced_weights(frame)
     assert weights.sum() == pytest.approx(1)
     assert weights[frame["label"] == 1].sum() == pytest.approx(0.5)
-
-
-def test_calibration_recovers_temperature_and_bias() -> None:
-    rng = np.random.default_rng(0)
-    logits = rng.normal(0, 6, 20000)
-    truth = Calibration(2.0, 0.5)
-    labels = (rng.random(20000) < probabilities(logits, truth)).astype(int)
-    found = fit_calibration(logits, labels, np.full(20000, 1 / 20000))
-    assert found.temperature == pytest.approx(2.0, rel=0.1)
-    assert found.bias == pytest.approx(0.5, abs=0.1)
-
-
-def test_thresholds_hold_in_the_worst_condition() -> None:
-    rng = np.random.default_rng(0)
-    labels = np.repeat([0, 1], 500)
-    scores = {
-        name: (np.clip(rng.normal(np.where(labels == 1, 0.8, 0.2), spread), 0, 1), labels)
-        for name, spread in (("clean", 0.1), ("hard", 0.3))
-    }
-    thresholds = fit_thresholds(scores, 0.01)
-    for p, y in scores.values():
-        assert (p[y == 0] >= thresholds.fake).mean() <= 0.01
-        assert (p[y == 1] <= thresholds.real).mean() <= 0.01
-    assert thresholds.real <= 0.5 <= thresholds.fake
-    assert thresholds.fpr == 0.01
 
 
 def test_random_views_depend_on_the_row_and_number_only(pictures: Path) -> None:
@@ -241,19 +486,3 @@ def test_widening_a_resnet_keeps_what_it_computes() -> None:
         settled = narrow.eval()(images)
         widen(narrow, wide)
         assert torch.allclose(wide.eval()(images), settled, atol=1e-4)
-
-
-def test_attaching_figures_keeps_weights_and_rewrites_the_card(tiny_checkpoint: Path, tmp_path: Path) -> None:
-    path = tmp_path / "tiny.safetensors"
-    path.write_bytes(tiny_checkpoint.read_bytes())
-    before = load_network(read_info(path)).state_dict()
-    rate = {"value": 0.9, "low": 0.85, "high": 0.95, "method": "x", "reason": ""}
-    undefined = {"value": None, "low": None, "high": None, "method": "x", "reason": "no fake images"}
-    figures = {"n": 10, "n_real": 5, "n_fake": 5, "accuracy": rate, "roc_auc": undefined, "tpr_at_fpr": {"0.01": rate}}
-    (tmp_path / "metrics.json").write_text(json.dumps(figures))
-    info = card.attach(path, {"test": tmp_path / "metrics.json"})
-    after = load_network(info).state_dict()
-    assert all(torch.equal(value, after[name]) for name, value in before.items())
-    text = info.card.read_text("utf-8")
-    assert "0.9000 [0.8500, 0.9500]" in text
-    assert "undefined (no fake images)" in text

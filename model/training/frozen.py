@@ -1,0 +1,133 @@
+"""Feature extraction: a linear head on the cells of a frozen network, and the same without each fold."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from sklearn.metrics import roc_auc_score
+
+from model.backbones import LinearHeadNet
+from model.tiers import TIERS
+from model.training import calibrate
+from model.training.config import LinearConfig, TrainConfig
+from model.training.data import Fold, importance, sample_by_source
+from model.training.features import CropLoader, mean_cells
+from model.training.leave_one_out import leave_one_out
+from model.training.linear import LeastSquares
+from model.training.progress import Log
+
+UNSEEN_PER_SOURCE = 60  # held-out pictures that are delivered in every tier; all of them would take hours
+
+
+@dataclass(frozen=True)
+class FrozenFit:
+    """What a fit measured.
+
+    Attributes
+    ----------
+    val : dict of str to ndarray
+        Logits of the val pictures by tier.
+    leave_one_out : dict
+        Figures by fold, as `model.training.leave_one_out.leave_one_out` returns them.
+    unseen : DataFrame or None
+        What `model.training.calibrate.unseen_thresholds` takes; None without folds.
+    """
+
+    val: dict[str, np.ndarray]
+    leave_one_out: dict[str, dict[str, Any]]
+    unseen: pd.DataFrame | None
+
+
+def fit_frozen(
+    config: TrainConfig,
+    method: LinearConfig,
+    network: LinearHeadNet,
+    frame: pd.DataFrame,
+    loader: CropLoader,
+    folds: Sequence[Fold],
+    cache: Path,
+    log: Log,
+) -> FrozenFit:
+    """Fit the head on cached features, in place, and measure it without each of `folds`."""
+    network.eval().requires_grad_(False)
+    made_by = (config.architecture, config.options, config.init, loader.framing, config.mean, config.std, loader.seed)
+    key = hashlib.sha256(repr((*made_by, *frame["name"])).encode()).hexdigest()
+
+    def cells(rows: np.ndarray, view: str | int) -> np.ndarray:
+        return mean_cells(network, loader, rows, view, cache / "features", log, key=key)
+
+    split, labels = frame["split"].to_numpy(), frame["label"].to_numpy()
+    train, val, test = (np.flatnonzero(split == name) for name in ("train", "val", "test"))
+    views: list[str | int] = ["clean", *range(1, method.views + 1)]
+    rows = np.tile(train, len(views))
+    fits = LeastSquares(
+        np.concatenate([cells(train, view) for view in views]),
+        labels[rows],
+        np.tile(importance(frame.iloc[train]), len(views)),
+    )
+    head = fits.fit(method.penalty)
+    with torch.no_grad():
+        network.head.weight.copy_(torch.from_numpy(head.weight).float()[None])
+        network.head.bias.fill_(head.bias)
+    on_val = {tier: cells(val, tier) for tier in TIERS}
+    logits = {tier: head.logits(values) for tier, values in on_val.items()}
+    aucs = {f"val_{tier}_auc": roc_auc_score(labels[val], values) for tier, values in logits.items()}
+    log.record(fit="all sources", pictures=len(train), **aucs)
+    if not folds:
+        return FrozenFit(logits, {}, None)
+
+    clean = np.zeros((len(frame), network.head.in_features), np.float32)
+    clean[train], clean[val] = cells(train, "clean"), on_val["clean"]
+    if len(test):  # a plain folder has none
+        clean[test] = cells(test, "clean")
+    held_out = np.logical_or.reduce([fold.held_out for fold in folds])
+    sample = sample_by_source(frame, held_out & (split == "train"), UNSEEN_PER_SOURCE, config.seed)
+    delivered = {tier: clean[sample] if tier == "clean" else cells(sample, tier) for tier in TIERS}
+    figures: dict[str, dict[str, Any]] = {}
+    unseen = []
+    for fold in folds:
+        without = fits.fit(method.penalty, without=fold.held_out[rows])
+        figures |= leave_one_out(frame, [fold], _given(without.logits(clean)), log)
+        log.record(
+            fit=f"without {fold.name}",
+            pictures=int((~fold.held_out[train]).sum()),
+            unseen_auc=figures[fold.name]["roc_auc"]["value"],
+        )
+        known = ~fold.held_out[val]
+        mine = fold.held_out[sample]
+        unseen.append(
+            _unseen(
+                fold.name,
+                frame.iloc[sample[mine]],
+                {tier: without.logits(values[mine]) for tier, values in delivered.items()},
+                {tier: (without.logits(values[known]), labels[val][known]) for tier, values in on_val.items()},
+                config.max_false_positive_rate,
+            )
+        )
+    return FrozenFit(logits, figures, pd.concat(unseen, ignore_index=True))
+
+
+def _given(logits: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
+    return lambda _: logits
+
+
+def _unseen(
+    fold: str,
+    pictures: pd.DataFrame,
+    logits: dict[str, np.ndarray],
+    on_val: calibrate.Scores,
+    max_false_positive_rate: float,
+) -> pd.DataFrame:
+    """Held-out pictures in every tier, calibrated on the fold's own val."""
+    calibration, _ = calibrate.decide(on_val, max_false_positive_rate)
+    return pd.concat(
+        pictures[["source", "label"]].assign(tier=tier, fold=fold, p_fake=calibrate.probabilities(values, calibration))
+        for tier, values in logits.items()
+    )[["tier", "fold", "source", "label", "p_fake"]]
