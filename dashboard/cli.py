@@ -10,7 +10,7 @@ import json
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
@@ -116,11 +116,16 @@ def classify(
             heatmap.mkdir(parents=True, exist_ok=True)
         sources = [Source(_printable(image), Path(image)) for image in images]
         failed = False
+        given: dict[str, None] = {}  # verdicts in the order of their first picture
         for source, result in zip(sources, detector.classify_many(sources), strict=True):
             failed |= result.error is not None
             _print_result(result, as_json=as_json)
+            if result.error is None:
+                given[result.verdict] = None
             if heatmap is not None:
                 _write_heatmaps(detector, source, result, heatmap)
+        if not as_json:
+            _print_error_rates(detector, given)
     if failed:
         raise typer.Exit(SOME_FAILED)
 
@@ -204,6 +209,62 @@ def evaluate(
 
 
 @app.command()
+def measure(
+    source: Annotated[
+        Path, typer.Argument(metavar="FOLDER|CSV|ZIP", help="Faces that no checkpoint was trained on, as for evaluate.")
+    ],
+    out: Annotated[
+        Path, typer.Option(help="Folder for figures and score tables; what was judged before is not judged again.")
+    ] = Path("runs/accuracy"),
+    checkpoint: Annotated[
+        list[str] | None,
+        typer.Option("--checkpoint", "-c", help="Name or path; may be repeated. Every bundled one if not given."),
+    ] = None,
+    no_face: Annotated[Path | None, typer.Option(help="Folder or ZIP of pictures without a face.")] = None,
+    manipulated: Annotated[
+        Path | None, typer.Option(help="Labelled set of face swaps and edits; its groups are their kinds.")
+    ] = None,
+    flips: Annotated[
+        int, typer.Option(min=2, metavar="N", help="Pictures that are passed on in eight ways, half of them real.")
+    ] = 200,
+    limit: Annotated[
+        int | None, typer.Option(min=2, metavar="N", help="At most so many pictures of each set; for trials.")
+    ] = None,
+    page: Annotated[
+        Path | None, typer.Option(help="Markdown page to write from all figures in --out; else it is printed.")
+    ] = None,
+    precision: Arithmetic = None,
+) -> None:
+    """Hold checkpoints against the targets for accuracy: unseen, degraded, passed-on and faceless pictures."""
+    with _usable():
+        from dashboard.settings import get_settings
+        from model import accuracy
+        from model.checkpoint import list_checkpoints
+        from model.dataset import load_labelled
+        from model.sources import from_path
+
+        material = accuracy.Material(
+            load_labelled(source),
+            list(from_path(no_face)) if no_face is not None else [],
+            load_labelled(manipulated) if manipulated is not None else None,
+        )
+        for name in checkpoint or [str(info.path) for info in list_checkpoints()]:
+            accuracy.measure(
+                _detector(name, precision),
+                material,
+                out,
+                flips=flips,
+                limit=limit,
+                batch_size=get_settings().batch_size,
+                watch=_progress,
+            )
+        text = accuracy.page(accuracy.load(out))
+        if page is not None:
+            page.write_text(text, "utf-8")
+    typer.echo(f"{page}" if page is not None else text, nl=page is not None)
+
+
+@app.command()
 def audit(
     source: Annotated[Path, typer.Argument(metavar="FOLDER|CSV|ZIP", help="A labelled set, as for evaluate.")],
     as_json: AsJson = False,
@@ -269,6 +330,14 @@ def train(
         str | None, typer.Option(help="donor:NAME, imagenet, scratch or a checkpoint; in place of the recipe's.")
     ] = None,
     name: Annotated[str | None, typer.Option(help="Name of the new checkpoint.")] = None,
+    fold: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME",
+            help="Also train without this fold's sources and measure on them; may be repeated; all for every fold.",
+        ),
+    ] = None,
+    folds_only: Annotated[bool, typer.Option("--folds-only", help="Measure folds; leave the checkpoint out.")] = False,
     out: Annotated[Path | None, typer.Option(help="Folder of the run; runs/NAME if not given.")] = None,
 ) -> None:
     """Train a checkpoint, on your own images or by a bundled recipe; an interrupted run continues."""
@@ -276,9 +345,55 @@ def train(
         from model.training.run import train as fit
 
         recipe = _recipe(folder, config, architecture, data, manifest, folds, init, name)
-        info = fit(recipe, out or Path("runs") / recipe.name)
+        run = out or Path("runs") / recipe.name
+        info = fit(recipe, run, fold_names=fold, folds_only=folds_only)
+    if info is None:
+        typer.echo(f"{run / 'leave_one_out.csv'}")
+        return
     typer.echo(f"{info.path}")
     typer.echo(f"Use it: reality-check classify --checkpoint {info.path} IMAGE", err=True)
+
+
+@app.command()
+def calibrate(
+    checkpoint: Annotated[str, typer.Argument(help="Name or path of a checkpoint; its weights stay as they are.")],
+    data: Annotated[Path, typer.Option(help="Labelled folder or ZIP; or the folder that a manifest's paths are in.")],
+    manifest: Annotated[
+        Path | None, typer.Option(help="Table path,label[,split]; of a table with splits the rows val are used.")
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Checkpoint to write; runs/NAME_calibrated.safetensors if not given.")
+    ] = None,
+    max_fpr: Annotated[
+        float, typer.Option(min=0.0001, max=0.4, help="Share of photographs that may be called AI-generated.")
+    ] = 0.01,
+) -> None:
+    """Fit a checkpoint's calibration and thresholds to your own images, which it was not trained on."""
+    with _usable():
+        from model.checkpoint import resolve
+        from model.training.calibrate import labelled_rows, recalibrate
+
+        labelled = labelled_rows(data, manifest)
+        _report_skipped(labelled.skipped)
+        path = resolve(checkpoint)
+        target = out or Path("runs") / f"{path.stem}_calibrated.safetensors"
+        with _progress("Scoring") as progress:
+            done = recalibrate(path, labelled, target, max_false_positive_rate=max_fpr, progress=progress)
+    typer.echo(f"{done.info.path}")
+    for name, (before, after) in done.ece.items():
+        real, fake = done.counts[name]
+        typer.echo(f"{name}: {real:,} real, {fake:,} fake; calibration error {before:.4f}, now {after:.4f}")
+    for name, limits in (("before", done.before), ("now", done.after)):
+        rate = "unknown" if limits.fpr is None else f"{limits.fpr:.2%}"
+        typer.echo(f"{name}: fake from {limits.fake:.4f}, real up to {limits.real:.4f}; false alarms at most {rate}")
+    if done.left_out:
+        typer.echo(_counted(done.left_out, "image has", "images have") + " no face that can be scored.", err=True)
+    fewest = min(real for real, _ in done.counts.values())
+    if fewest * max_fpr < 1:
+        typer.echo(
+            f"With {fewest:,} photographs a rate of {max_fpr:.2%} cannot be told from 0: no false alarm was allowed.",
+            err=True,
+        )
 
 
 @app.command()
@@ -444,6 +559,15 @@ def _print_result(result: ImageResult, *, as_json: bool) -> None:
     count = len(result.faces)
     which = "1 face" if count == 1 else f"face {(result.deciding_face or 0) + 1} of {count} decides"
     typer.echo(f"{result.name}: {verdict}. Probability of AI-generated {words.percent(result.p_fake)}, {which}.")
+
+
+def _print_error_rates(detector: Detector, verdicts: Iterable[str]) -> None:
+    """How often each of the verdicts that were given is wrong."""
+    from dashboard import words
+
+    for verdict in verdicts:
+        rates = words.stated_error_rates(detector.checkpoint, verdict, detector.thresholds)
+        typer.echo(f"{words.VERDICTS[verdict].title}: {rates}")
 
 
 def _write_heatmaps(detector: Detector, source: ImageSource, result: ImageResult, folder: Path) -> None:

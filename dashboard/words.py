@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
-from model import quality
+from model import metrics, quality
+from model.accuracy import leave_one_out, unseen_real
 from model.calibration import FAKE, INCONCLUSIVE, NOT_APPLICABLE, REAL, Thresholds
+from model.checkpoint import CheckpointInfo
 from model.results import ImageResult
+from model.tiers import TIERS
 
 HONEST_USE = (
     "A verdict is a measurement with a known error rate, not proof. Do not accuse, block or report a person on it "
@@ -20,6 +25,7 @@ CAM_CAVEAT = (
     "Maps of the Grad-CAM family are stretched to their own maximum and keep only evidence toward AI-generated: they "
     "glow on every picture, a real photograph included. They show where, never how much. They are here for comparison."
 )
+NO_ERROR_RATE = "No error rate has been measured for this checkpoint."
 
 
 @dataclass(frozen=True)
@@ -90,6 +96,107 @@ def threshold_note(thresholds: Thresholds) -> str:
     return (
         f"{note} At the upper one at most {rate(thresholds.fpr)} of real photographs were flagged in validation{odds}."
     )
+
+
+def stated_error_rates(info: CheckpointInfo, verdict: str, thresholds: Thresholds) -> str:
+    """How often a verdict like this one is wrong, from the figures in the checkpoint's header.
+
+    For `fake`, photographs that are wrongly flagged; for `real`, generated faces that are flagged, or not; for
+    `inconclusive` and `not_applicable`, how often that is the answer. Sources that were not in training come before
+    those that were, and of the evaluation tiers the worst one counts.
+
+    Parameters
+    ----------
+    verdict : str
+        One of `model.calibration.VERDICTS`.
+    thresholds : Thresholds
+        Those that the verdict was made with.
+
+    Returns
+    -------
+    str
+        Plain text without Markdown.
+    """
+    measured = info.header["metrics"]
+    if verdict == FAKE:
+        rates = _false_alarms(measured)
+    elif verdict == REAL:
+        rates = _missed(measured)
+    elif verdict == INCONCLUSIVE:
+        rates = _undecided(measured, verdict, "left inconclusive")
+    else:
+        rates = _undecided(measured, verdict, "wrongly refused as not applicable")
+    if not rates:
+        return NO_ERROR_RATE
+    own = (thresholds.real, thresholds.fake) == (info.thresholds.real, info.thresholds.fake)
+    moved = "" if own else " This holds for the checkpoint's own thresholds, not for those set by hand."
+    return f"{rates}{moved} From the card of {info.name} on the Models page."
+
+
+def _false_alarms(measured: Mapping[str, Any]) -> str:
+    means = {name: tier["mean"] for name, tier in (unseen_real(measured) or {}).items()}
+    means = {name: mean for name, mean in means.items() if mean["value"] is not None}
+    if means:
+        worst = max(means, key=lambda name: means[name]["value"])
+        wrongly = of_hundred(means[worst], "wrongly flagged as AI-generated at this setting")
+        return f"Of 100 photographs of kinds it never saw in training{_DEGRADED[worst]}, {wrongly}."
+    tested = _tested(measured, "fpr")
+    if not tested:
+        return ""
+    worst = max(tested, key=lambda name: tested[name]["value"])
+    wrongly = of_hundred(tested[worst], "wrongly flagged as AI-generated at this setting")
+    return f"Of 100 photographs of kinds it was trained on{_DEGRADED[worst]}, {wrongly}; expect more of other kinds."
+
+
+def _missed(measured: Mapping[str, Any]) -> str:
+    folds = leave_one_out(measured)
+    if folds is not None and (mean := folds["tpr_at_1_percent_fpr"]["mean"])["value"] is not None:
+        flagged = of_hundred(mean, "flagged at a setting that wrongly flags 1 in 100 photographs")
+        return (
+            f"Of 100 AI-generated faces from generators it never saw in training, {flagged}; the others pass as real "
+            "or inconclusive."
+        )
+    tested = _tested(measured, "recall")
+    if not tested:
+        return ""
+    worst = min(tested, key=lambda name: tested[name]["value"])
+    flagged = of_hundred(tested[worst], "flagged at this setting")
+    return (
+        f"Of 100 AI-generated faces from generators it was trained on{_DEGRADED[worst]}, {flagged}; expect fewer of "
+        "others."
+    )
+
+
+def _undecided(measured: Mapping[str, Any], verdict: str, what: str) -> str:
+    """How often faces with a known answer get neither real nor fake."""
+    outcomes = (measured.get("test") or {}).get("outcomes") or {}
+    counts = [label.values() for label in outcomes.values()]
+    figure = metrics.wilson(sum(label[verdict] for label in outcomes.values()), sum(map(sum, counts))).to_dict()
+    return "" if figure["value"] is None else f"Of 100 faces of kinds it was trained on, {of_hundred(figure, what)}."
+
+
+def _tested(measured: Mapping[str, Any], key: str) -> dict[str, dict[str, Any]]:
+    """A figure of the test pictures by evaluation tier, where it was measured."""
+    sets = {name: measured.get("test" if name == "clean" else f"test_{name}") or {} for name in TIERS}
+    return {name: found[key] for name, found in sets.items() if (found.get(key) or {}).get("value") is not None}
+
+
+_DEGRADED = {"clean": "", "web": ", as the web delivers them", "hard": ", badly degraded"}  # by evaluation tier
+
+
+def of_hundred(figure: Mapping[str, Any], what: str) -> str:
+    """A share as so many of 100, with its interval.
+
+    >>> of_hundred({"value": 0.023, "low": 0.012, "high": 0.031}, "flagged")
+    'about 2 are flagged (2.3 %, 95 % interval 1.2 to 3.1 %)'
+    >>> of_hundred({"value": 0.004, "low": None, "high": None}, "flagged")
+    'fewer than 1 is flagged (0.4 %)'
+    """
+    share = figure["value"] * 100
+    number = "fewer than 1 is" if share < 0.5 else f"about {share:.0f} {'is' if share < 1.5 else 'are'}"
+    low, high = figure.get("low"), figure.get("high")
+    ends = "" if low is None or high is None else f", 95 % interval {low * 100:.1f} to {high * 100:.1f} %"
+    return f"{number} {what} ({share:.1f} %{ends})"
 
 
 def count(number: int, noun: str) -> str:

@@ -36,6 +36,7 @@ if result.deciding is None:
     st.caption("Without an examined face there is no score, and nothing to explain.")
     st.stop()
 
+verdict.error_rates(result.verdict, result.thresholds, result.checkpoint_sha256)
 index = verdict.face_picker(result, key="explain_face")
 face, crop = result.faces[index], found.crops[index]
 assert crop is not None

@@ -46,11 +46,11 @@ def rows_of(metrics: Mapping[str, Any]) -> pd.DataFrame:
     Parameters
     ----------
     metrics : mapping
-        The header's: name of a set -> figures as in `metrics.json`; `leave_one_out` is left to `folds_of`.
+        The header's: name of a set -> figures as in `metrics.json`; what is known of unseen sources is left out here.
     """
     rows = []
     for name, figures in metrics.items():
-        if name == LEAVE_ONE_OUT or not isinstance(figures, Mapping):
+        if name == LEAVE_ONE_OUT or name.startswith("unseen_") or not isinstance(figures, Mapping):
             continue
         row: dict[str, object] = {"Measured on": _SETS.get(name, name.replace("_", " ").capitalize())}
         if "n_real" in figures and "n_fake" in figures:

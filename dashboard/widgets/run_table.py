@@ -10,9 +10,10 @@ import streamlit as st
 from dashboard import charts, session, tasks, words
 from dashboard.jobs import Job
 from dashboard.tasks import BulkResult
-from dashboard.widgets import appearance
+from dashboard.widgets import appearance, verdict
 from dashboard.widgets.notices import skipped_files
 from model import quality
+from model.calibration import Thresholds
 from model.sources import SourceError
 
 PAGE = 1000  # rows sent to the browser at a time
@@ -188,6 +189,9 @@ def _detail(result: BulkResult, row: pd.Series) -> None:
             st.image(picture, width="stretch", alt=f"The picture {name}")
         if pd.notna(row["p_fake"]):
             st.markdown(f"Probability AI **{words.percent(float(row['p_fake']))}**")
+            first = result.faces.iloc[0]
+            limits = Thresholds(float(first["threshold_real"]), float(first["threshold_fake"]))
+            verdict.error_rates(kind, limits, str(first["checkpoint_sha256"]))
         if row["why"]:
             st.caption(words.plain(str(row["why"])))
         facts = f"{row['format']}, {row['width']} × {row['height']} px, " if row["format"] else ""

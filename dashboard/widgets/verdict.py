@@ -7,19 +7,22 @@ from collections.abc import Sequence
 import streamlit as st
 from PIL import Image
 
-from dashboard import charts, words
+from dashboard import charts, resources, words
 from dashboard.widgets import appearance
 from model import quality
+from model.calibration import Thresholds
 from model.results import FaceResult, ImageResult
 
 
 def verdict_card(result: ImageResult) -> None:
-    """The answer at a glance: verdict, one sentence, probability, and what the thresholds mean."""
+    """The answer at a glance: verdict, one sentence, probability, what the thresholds mean, and how often it errs."""
     look = words.VERDICTS[result.verdict]
     with st.container(border=True):
         st.header(f":{look.colour}[{look.icon} {look.title}]", anchor=False)
         st.markdown(words.plain(words.summary(result)) if result.error else words.summary(result))
         if result.p_fake is None:
+            if result.error is None:
+                error_rates(result.verdict, result.thresholds, result.checkpoint_sha256)
             return
         st.plotly_chart(
             charts.verdict_scale(result.p_fake, result.thresholds, result.verdict, appearance.colours()),
@@ -33,6 +36,14 @@ def verdict_card(result: ImageResult) -> None:
             st.metric("Faces", str(len(result.faces)), help="The verdict is that of the most suspicious face.")
             st.metric("Prediction time", f"{result.elapsed_ms:,.0f} ms", help="From the file's bytes to the verdict.")
         st.caption(words.threshold_note(result.thresholds))
+        error_rates(result.verdict, result.thresholds, result.checkpoint_sha256)
+
+
+def error_rates(verdict: str, thresholds: Thresholds, checkpoint_sha256: str) -> None:
+    """How often such a verdict of this checkpoint is wrong, as far as it was measured."""
+    info = next((info for info in resources.checkpoints() if info.sha256 == checkpoint_sha256), None)
+    text = words.NO_ERROR_RATE if info is None else words.stated_error_rates(info, verdict, thresholds)
+    st.caption(words.plain(text))
 
 
 def face_badge(result: FaceResult) -> str:

@@ -1,0 +1,132 @@
+"""How often a verdict is wrong, in words that can be traced to the checkpoint's card."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from dashboard import cli, words
+from model.calibration import VERDICTS, Thresholds
+from model.checkpoint import CheckpointInfo, list_checkpoints
+from tests.support import header
+
+OWN = Thresholds(real=0.3, fake=0.7, fpr=0.01)
+
+
+def rate(value: float | None, low: float | None = None, high: float | None = None) -> dict[str, Any]:
+    return {"value": value, "low": low, "high": high}
+
+
+def outcomes(**counts: int) -> dict[str, int]:
+    return dict.fromkeys(("fake", "real", "inconclusive", "not_applicable", "error"), 0) | counts
+
+
+TEST = {
+    "fpr": rate(0.004, 0.001, 0.009),
+    "recall": rate(0.83, 0.8, 0.86),
+    "outcomes": {
+        "real": outcomes(real=80, inconclusive=18, not_applicable=2),
+        "fake": outcomes(fake=70, inconclusive=29, not_applicable=1),
+    },
+}
+TEST_HARD = {"fpr": rate(0.012, 0.007, 0.02), "recall": rate(0.71, 0.68, 0.74)}
+FOLDS = {
+    "one": {"roc_auc": rate(0.9), "tpr_at_1_percent_fpr": rate(0.5, 0.4, 0.6)},
+    "two": {"roc_auc": rate(0.8), "tpr_at_1_percent_fpr": rate(0.42, 0.32, 0.52)},
+}
+UNSEEN = {
+    "press": {"clean": rate(0.01, 0.0, 0.03), "hard": rate(0.03, 0.01, 0.06)},
+    "lab": {"clean": rate(0.02, 0.01, 0.04), "hard": rate(0.05, 0.03, 0.08)},
+}
+
+
+def info(**metrics: Any) -> CheckpointInfo:
+    return CheckpointInfo("tiny_one", Path("tiny_one.safetensors"), header(metrics=metrics), "0" * 64)
+
+
+def said(verdict: str, thresholds: Thresholds = OWN, **metrics: Any) -> str:
+    return words.stated_error_rates(info(**metrics), verdict, thresholds)
+
+
+def test_fake_states_false_alarms_on_unseen_photographs_in_the_worst_tier() -> None:
+    text = said("fake", test=TEST, leave_one_out=FOLDS, unseen_real=UNSEEN)
+    assert text == (
+        "Of 100 photographs of kinds it never saw in training, badly degraded, about 4 are wrongly flagged as "
+        "AI-generated at this setting (4.0 %, 95 % interval 2.6 to 6.1 %). "
+        "From the card of tiny_one on the Models page."
+    )
+
+
+def test_fake_falls_back_to_test_photographs_and_warns() -> None:
+    text = said("fake", test=TEST, test_hard=TEST_HARD)
+    assert "kinds it was trained on, badly degraded, about 1 is wrongly flagged" in text
+    assert "(1.2 %, 95 % interval 0.7 to 2.0 %); expect more of other kinds." in text
+    assert "kinds it was trained on, fewer than 1 is wrongly flagged" in said("fake", test=TEST)
+
+
+def test_real_states_how_many_unseen_fakes_are_flagged() -> None:
+    text = said("real", test=TEST, leave_one_out=FOLDS, unseen_real=UNSEEN)
+    assert "Of 100 AI-generated faces from generators it never saw in training, about 46 are flagged" in text
+    assert "(46.0 %, 95 % interval 38.9 to 53.1 %)" in text
+    assert "the others pass as real or inconclusive" in text
+
+
+def test_real_falls_back_to_the_recall_on_test() -> None:
+    text = said("real", test=TEST, test_hard=TEST_HARD)
+    assert "generators it was trained on, badly degraded, about 71 are flagged at this setting (71.0 %" in text
+
+
+def test_inconclusive_and_not_applicable_state_how_often_that_is_the_answer() -> None:
+    assert "about 24 are left inconclusive (23.5 %, 95 % interval 18.2 to 29.8 %)" in said("inconclusive", test=TEST)
+    assert "about 2 are wrongly refused as not applicable (1.5 %" in said("not_applicable", test=TEST)
+
+
+def test_thresholds_set_by_hand_are_not_covered() -> None:
+    by_hand = Thresholds(real=0.3, fake=0.6, custom=True)
+    for verdict in VERDICTS:
+        text = said(verdict, by_hand, test=TEST, unseen_real=UNSEEN)
+        assert "not for those set by hand" in text
+        assert "not for those set by hand" not in said(verdict, test=TEST, unseen_real=UNSEEN)
+
+
+@pytest.mark.parametrize("verdict", VERDICTS)
+@pytest.mark.parametrize(
+    "metrics",
+    [
+        {},
+        {"test": {"roc_auc": rate(0.9)}},
+        {"test": {"fpr": rate(None), "recall": rate(None), "outcomes": {}}},
+        {"leave_one_out": {"one": {"roc_auc": rate(0.9)}}, "unseen_real": {"press": {"clean": rate(None)}}},
+    ],
+)
+def test_what_was_not_measured_is_not_stated(verdict: str, metrics: dict[str, Any]) -> None:
+    assert said(verdict, **metrics) == words.NO_ERROR_RATE
+
+
+def test_classify_prints_the_rates_of_every_verdict_it_gave_once(
+    tiny_setup: Path, picture: Callable[..., bytes]
+) -> None:
+    for index in range(6):
+        Path(f"{index}.png").write_bytes(picture(index))
+    Path("bad.png").write_bytes(b"no image, whatever its name says")
+    images = [*(f"{index}.png" for index in range(6)), "bad.png"]
+    lines = CliRunner().invoke(cli.app, ["classify", *images]).stdout.splitlines()
+    given = [line.partition(": ")[2].partition(".")[0] for line in lines[:6]]
+    assert lines[7:] == [f"{title}: {words.NO_ERROR_RATE}" for title in dict.fromkeys(given)]
+    as_json = CliRunner().invoke(cli.app, ["classify", "--json", *images]).stdout
+    assert words.NO_ERROR_RATE not in as_json
+
+
+@pytest.mark.parametrize("bundled", list_checkpoints(), ids=lambda bundled: bundled.name)
+@pytest.mark.parametrize("verdict", VERDICTS)
+def test_every_bundled_checkpoint_states_its_error_rates(bundled: CheckpointInfo, verdict: str) -> None:
+    text = words.stated_error_rates(bundled, verdict, bundled.thresholds)
+    assert text.startswith("Of 100 ")
+    assert text.endswith(f"From the card of {bundled.name} on the Models page.")
+    moved = dataclasses.replace(bundled.thresholds, fake=1.0, custom=True)
+    assert "set by hand" in words.stated_error_rates(bundled, verdict, moved)
