@@ -154,6 +154,7 @@ def test_evaluate_explains_labels_measures_and_reports(visitor: Page, server: Se
     expect(found).to_have_text("100.0 %")
     slider.press("End")
     expect(found).not_to_have_text("100.0 %")
+    idle(page)  # a chart that is being drawn again cannot be scrolled to
     cell = page.get_by_test_id("stPlotlyChart").first
     cell.scroll_into_view_if_needed()
     box = cell.bounding_box()
