@@ -141,6 +141,27 @@ def _upper(values: np.ndarray, rate: float) -> float:
     return float(np.nextafter(ordered[int(rate * len(ordered) + 1e-9)], np.inf))
 
 
+def held_out_scores(
+    fold: str, pictures: pd.DataFrame, logits: Mapping[str, np.ndarray], on_val: Scores, max_false_positive_rate: float
+) -> pd.DataFrame:
+    """Held-out pictures of a fold in every tier, calibrated on the fold's own val: rows for `unseen_thresholds`.
+
+    Parameters
+    ----------
+    pictures : DataFrame
+        `source` and `label` of the N pictures.
+    logits : dict of str to ndarray of shape (N,)
+        By tier, from the network that was trained without the fold.
+    on_val : dict of str to (logits, labels)
+        Val pictures without the fold, by tier.
+    """
+    calibration, _ = decide(on_val, max_false_positive_rate)
+    return pd.concat(
+        pictures[["source", "label"]].assign(tier=name, fold=fold, p_fake=probabilities(values, calibration))
+        for name, values in logits.items()
+    )[["tier", "fold", "source", "label", "p_fake"]]
+
+
 def unseen_thresholds(scores: pd.DataFrame, max_fpr: float) -> Thresholds:
     """Thresholds from sources that were left out of training, for the worst tier.
 

@@ -115,7 +115,6 @@ def _train_fold(
     held_out = np.flatnonzero(fold.held_out)
     on_val = {tier: (predict(network, loader, val, tier, own), labels[val]) for tier in TIERS}
     on_held_out = {tier: predict(network, loader, held_out, tier, own) for tier in TIERS}
-    calibration, _ = calibrate.decide(on_val, config.max_false_positive_rate)
 
     def scored(_: np.ndarray) -> np.ndarray:
         logits = np.full(len(frame), np.nan)
@@ -126,13 +125,9 @@ def _train_fold(
         return logits
 
     figures = leave_one_out(frame, [fold], scored, log)[fold.name]
-    parts = [
-        frame.iloc[held_out][["source", "label"]].assign(
-            tier=tier, fold=fold.name, p_fake=calibrate.probabilities(logits, calibration)
-        )
-        for tier, logits in on_held_out.items()
-    ]
-    scores = pd.concat(parts)[["tier", "fold", "source", "label", "p_fake"]]
+    scores = calibrate.held_out_scores(
+        fold.name, frame.iloc[held_out], on_held_out, on_val, config.max_false_positive_rate
+    )
     scores.to_csv(folder / "scores.csv", index=False)
     done = {"key": run_key(config, kept), "figures": figures}
     (folder / "figures.json").write_text(json.dumps(done, indent=2), "utf-8")

@@ -103,7 +103,7 @@ def fit_frozen(
         known = ~fold.held_out[val]
         mine = fold.held_out[sample]
         unseen.append(
-            _unseen(
+            calibrate.held_out_scores(
                 fold.name,
                 frame.iloc[sample[mine]],
                 {tier: without.logits(values[mine]) for tier, values in delivered.items()},
@@ -116,18 +116,3 @@ def fit_frozen(
 
 def _given(logits: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
     return lambda _: logits
-
-
-def _unseen(
-    fold: str,
-    pictures: pd.DataFrame,
-    logits: dict[str, np.ndarray],
-    on_val: calibrate.Scores,
-    max_false_positive_rate: float,
-) -> pd.DataFrame:
-    """Held-out pictures in every tier, calibrated on the fold's own val."""
-    calibration, _ = calibrate.decide(on_val, max_false_positive_rate)
-    return pd.concat(
-        pictures[["source", "label"]].assign(tier=tier, fold=fold, p_fake=calibrate.probabilities(values, calibration))
-        for tier, values in logits.items()
-    )[["tier", "fold", "source", "label", "p_fake"]]
