@@ -21,6 +21,7 @@ from model.backbones import LinearHeadNet, Normaliser
 from model.faces import Framing
 from model.imaging import decode
 from model.tiers import TIERS
+from model.training.precision import autocast
 from model.training.progress import Log
 from model.training.views import fixed_view, random_view
 
@@ -96,7 +97,7 @@ def mean_cells(
         raise ValueError(f"unknown view {view!r}; known are {', '.join(TIERS)} and numbers")
     folder.mkdir(parents=True, exist_ok=True)
     parts = []
-    with ThreadPoolExecutor(1) as pool, torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
+    with ThreadPoolExecutor(1) as pool, torch.inference_mode(), autocast(torch.device("cpu")):
         for first in log.track(range(0, len(rows), SHARD), f"features of view {view}"):
             chosen = rows[first : first + SHARD]
             name = hashlib.sha256(json.dumps([key, str(view), chosen.tolist()]).encode()).hexdigest()[:24]

@@ -28,6 +28,7 @@ from model.faces import Framing
 from model.training.config import ConfigError, FinetuneConfig, TrainConfig
 from model.training.data import balanced_weights
 from model.training.features import CropLoader
+from model.training.precision import autocast
 from model.training.progress import Log, draw_curves
 from model.training.resnet import settle_batch_norms
 
@@ -95,7 +96,7 @@ def fit_network(
         targets = torch.tensor([labels[row] for row, _ in draw(step)], dtype=torch.float32, device=device)
         targets = targets * (1 - method.label_smoothing) + method.label_smoothing / 2
         network.train()
-        with torch.autocast(device.type, torch.bfloat16):
+        with autocast(device):
             cells = network.forward_features(images.to(device, memory_format=torch.channels_last))
         logits = network.forward_head(cells.float())
         loss = functional.binary_cross_entropy_with_logits(logits, targets)
@@ -168,7 +169,7 @@ def predict(network: LinearHeadNet, loader: CropLoader, rows: np.ndarray, view: 
     with ThreadPoolExecutor(1) as pool:
         parts = []
         for images in log.track(pool.map(loader.batch, batches), f"scoring view {view}"):
-            with torch.autocast(device.type, torch.bfloat16):
+            with autocast(device):
                 cells = network.forward_features(images.to(device, memory_format=torch.channels_last))
             parts.append(network.forward_head(cells.float()).cpu())
     return torch.cat(parts).numpy()

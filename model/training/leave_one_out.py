@@ -46,7 +46,10 @@ def leave_one_out(
             "n_real": int((labels[test] == 0).sum()),
             "n_fake": int((labels[test] == 1).sum()),
         }
-        log.line(f"leave-one-out {fold.name}: AUC {auc.value:.3f}, TPR at 1 % FPR {tpr.value:.2f}")
+        if auc.value is None or tpr.value is None:
+            log.line(f"leave-one-out {fold.name}: {auc.reason}")
+        else:
+            log.line(f"leave-one-out {fold.name}: AUC {auc.value:.3f}, TPR at 1 % FPR {tpr.value:.2f}")
     return out
 
 

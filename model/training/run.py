@@ -31,6 +31,7 @@ from model.training.finetune import fit_network, predict
 from model.training.fold_runs import ALL, choose, train_folds, unseen_scores, write_table
 from model.training.frozen import fit_frozen
 from model.training.hashes import hashes_of
+from model.training.precision import autocast
 from model.training.progress import Log
 from model.training.resnet import load_folded, load_imagenet, widen
 
@@ -199,7 +200,7 @@ def set_baseline(network: LinearHeadNet, loader: CropLoader, frame: pd.DataFrame
     chosen = np.random.default_rng(loader.seed).choice(rows, min(_BASELINE_FACES, 4 * len(rows)), p=weights)
     total: torch.Tensor | None = None
     network.eval()
-    with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
+    with torch.inference_mode(), autocast(torch.device("cpu")):
         for first in log.track(range(0, len(chosen), BATCH), "baseline"):
             images = loader.batch([(int(row), "clean") for row in chosen[first : first + BATCH]])
             cells = network.forward_features(images).float().sum(dim=0)  # (C, H, W)

@@ -27,10 +27,11 @@ from model.faces import Framing
 from model.tiers import TIERS
 from model.training import finetune, fold_runs, linear
 from model.training.config import ConfigError, TrainConfig, load
-from model.training.data import balanced_weights, folds
+from model.training.data import Fold, balanced_weights, folds
 from model.training.data import load as load_table
 from model.training.features import CropLoader
 from model.training.leave_one_out import leave_one_out
+from model.training.precision import autocast
 from model.training.progress import Log
 from model.training.resnet import load_folded, settle_batch_norms, widen
 from model.training.run import initial_network, train
@@ -149,6 +150,17 @@ def test_fine_tuning_learns_and_leaves_its_table_and_curves(pictures: Path, tmp_
     assert again.sha256 == info.sha256
     assert torch.equal(load_network(again).head.weight, state["best_weights"]["head.weight"])
     assert logged(tmp_path).equals(table)
+
+
+@pytest.mark.parametrize(("capability", "mixed"), [("AVX512", True), ("AVX2", False), ("DEFAULT", False)])
+def test_processors_that_only_emulate_bfloat16_train_in_float32(
+    monkeypatch: pytest.MonkeyPatch, capability: str, mixed: bool
+) -> None:
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: capability)
+    with autocast(torch.device("cpu")):
+        assert torch.nn.functional.linear(torch.ones(2, 2), torch.ones(2, 2)).dtype == (
+            torch.bfloat16 if mixed else torch.float32
+        )
 
 
 def test_a_run_that_was_interrupted_ends_with_the_same_weights(
@@ -465,6 +477,17 @@ def test_leave_one_out_never_trains_on_what_it_tests(pictures: Path, tmp_path: P
     result = leave_one_out(frame, folds(recipe.data.folds, frame), refit, Log(tmp_path, quiet=True))
     assert not set(frame.loc[kept[0], "source"]) & {"fake_b", "real_b"}
     assert result["b"]["roc_auc"]["value"] == 1.0  # type: ignore[index]
+
+
+def test_a_fold_of_one_label_is_stated_as_not_defined(pictures: Path, tmp_path: Path) -> None:
+    recipe = config(pictures, {"kind": "linear"})
+    frame = load_table(recipe.data, seed=0)
+    only_fakes = Fold("b", (frame["source"] == "fake_b").to_numpy())
+    log = Log(tmp_path, quiet=True)
+    entry = leave_one_out(frame, [only_fakes], lambda _: np.zeros(len(frame)), log)["b"]
+    assert entry["n_real"] == 0
+    assert entry["roc_auc"]["value"] is None  # type: ignore[index]
+    assert entry["roc_auc"]["reason"]  # type: ignore[index]
 
 
 def test_widening_a_resnet_keeps_what_it_computes() -> None:
