@@ -169,7 +169,19 @@ def evaluate(
     out: Annotated[Path | None, typer.Option(help="Folder for metrics.json, predictions and report.html.")] = None,
     checkpoint: Checkpoint = None,
     tier: Annotated[Tier, typer.Option(help="Judge copies as this kind of delivery brings them.")] = Tier.clean,
-    group_by: Annotated[str, typer.Option(metavar="COLUMN", help="Column whose values are compared.")] = "group",
+    group_by: Annotated[
+        list[str] | None,
+        typer.Option(metavar="COLUMN", help="Column whose values are compared; may be repeated. `group` if not given."),
+    ] = None,
+    cluster_by: Annotated[
+        str | None,
+        typer.Option(metavar="COLUMN", help="Column that says which images belong together, e.g. the person shown."),
+    ] = None,
+    prevalence: Annotated[
+        float | None, typer.Option(help="Share of AI-generated images where the detector will be used, 0 to 1.")
+    ] = None,
+    cost_fp: Annotated[float, typer.Option(min=0, help="Cost of a photograph called AI-generated.")] = 1.0,
+    cost_fn: Annotated[float, typer.Option(min=0, help="Cost of a missed AI-generated image.")] = 1.0,
     threshold: Annotated[
         float | None, typer.Option(min=0, max=1, help="Call fake from this probability; else the checkpoint's own.")
     ] = None,
@@ -180,11 +192,14 @@ def evaluate(
     with _usable():
         from dashboard import evaluation
         from dashboard.settings import get_settings
+        from model.checkpoint import training_hashes
         from model.dataset import load_labelled
 
         labelled = load_labelled(source)
-        if group_by not in labelled.frame:
-            raise UnusableError(f"{source}: there is no column {group_by!r}; there are {', '.join(labelled.frame)}.")
+        columns = group_by or ["group"]
+        for column in (*columns, *([cluster_by] if cluster_by is not None else [])):
+            if column not in labelled.frame:
+                raise UnusableError(f"{source}: there is no column {column!r}; there are {', '.join(labelled.frame)}.")
         detector = _detector(checkpoint, precision, threshold)
         for row in labelled.folders.itertuples():
             typer.echo(f"{row.folder}: {row.label}, {row.images:,} images", err=True)
@@ -194,7 +209,18 @@ def evaluate(
                 detector, labelled, delivery=tier, batch_size=get_settings().batch_size, progress=progress
             )
         typer.echo("Computing figures and intervals", err=True)
-        done = evaluation.measure(labelled, predictions, threshold=threshold, group_by=group_by, delivery=tier)
+        done = evaluation.measure(
+            labelled,
+            predictions,
+            delivery=tier,
+            training=training_hashes(detector.checkpoint),
+            threshold=threshold,
+            group_by=columns,
+            cluster_by=cluster_by,
+            prevalence=prevalence,
+            cost_fp=cost_fp,
+            cost_fn=cost_fn,
+        )
         if out is not None:
             for path in evaluation.write(done, out):
                 typer.echo(f"Wrote {path}", err=True)
@@ -267,19 +293,22 @@ def measure(
 @app.command()
 def audit(
     source: Annotated[Path, typer.Argument(metavar="FOLDER|CSV|ZIP", help="A labelled set, as for evaluate.")],
+    checkpoint: Checkpoint = None,
     as_json: AsJson = False,
 ) -> None:
     """Look for what would make an evaluation on a labelled set misleading."""
     with _usable():
-        from dataclasses import asdict
-
+        from dashboard.settings import get_settings
         from model.audit import audit as examine
+        from model.checkpoint import read_info, resolve, training_hashes
         from model.dataset import load_labelled
 
         labelled = load_labelled(source)
-        findings = [asdict(finding) for finding in examine(labelled, None)]
+        info = read_info(resolve(checkpoint or get_settings().default_checkpoint))
+        found = examine(labelled, training=training_hashes(info))
+        findings = [finding.to_dict() for finding in found]
     if as_json:
-        typer.echo(json.dumps(findings, indent=2, ensure_ascii=False, default=str))
+        typer.echo(json.dumps(findings, indent=2, ensure_ascii=False))
         return
     counts = ", ".join(f"{count:,} {name}" for name, count in labelled.counts.items())
     typer.echo(f"{len(labelled):,} images: {counts}.")
@@ -533,7 +562,7 @@ def _recipe(
     if folder is not None:
         if not folder.is_dir():
             raise UnusableError(f"{folder}: is not a folder.")
-        changes["data"] = base.data.model_copy(update={"root": folder, "manifest": None, "folds": None})
+        changes["data"] = base.data.model_copy(update={"root": folder, "manifest": None, "folds": None, "extra": []})
         base = base.model_copy(update=changes)
     given = {key: value for key, value in places.items() if value is not None}
     changes["data"] = base.data.model_copy(update=given)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ import pandas as pd
 from dashboard import report
 from model import metrics
 from model.audit import audit
+from model.checkpoint import Hashes
 from model.dataset import LabelledSet
 from model.detector import Detector
 from model.results import ImageResult, to_frame, write_csv, write_parquet
@@ -73,13 +74,23 @@ def measure(
     labelled: LabelledSet,
     predictions: pd.DataFrame,
     *,
-    threshold: float | None = None,
-    group_by: str = "group",
     delivery: str = "clean",
+    training: tuple[Hashes, Hashes] | None = None,
+    **options: Any,
 ) -> Evaluation:
-    """Compute figures and audit; see `model.metrics.evaluate` for the parameters and errors."""
-    findings = [asdict(finding) for finding in audit(labelled, predictions)]
-    figures = metrics.evaluate(predictions, threshold=threshold, group_by=group_by, audit=findings)
+    """Compute figures and audit.
+
+    Parameters
+    ----------
+    delivery : str
+        Evaluation tier the images were judged as; stated in the figures.
+    training : pair of ndarray, optional
+        See `model.audit.audit`.
+    **options
+        Of `model.metrics.evaluate`, whose errors are raised.
+    """
+    findings = [finding.to_dict() for finding in audit(labelled, predictions, training=training)]
+    figures = metrics.evaluate(predictions, audit=findings, **options)
     figures["protocol"]["tier"] = delivery
     return Evaluation(figures, predictions)
 

@@ -24,7 +24,7 @@ _KINDS = {
     "TP": "AI found",
     "TN": "Real passed",
 }
-_SEVERITIES = {"high": "red", "error": "red", "medium": "orange", "warning": "orange", "low": "blue", "info": "gray"}
+_SEVERITIES = {"severe": "red", "warning": "orange", "info": "gray"}
 
 
 def evaluation(job: Job) -> None:

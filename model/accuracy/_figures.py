@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from model.metrics._groups import mean_of
+from model.metrics import mean_of
 from model.tiers import TIERS
 
 LEAVE_ONE_OUT, UNSEEN_REAL = "leave_one_out", "unseen_real"  # entries of a header's metrics

@@ -25,7 +25,6 @@ from model.checkpoint import DEFAULT, CheckpointInfo
 from model.dataset import LABELS, LabelledSet
 from model.deliveries import DELIVERIES, Delivered
 from model.detector import Detector
-from model.metrics._groups import mean_of
 from model.sources import ImageSource
 from model.tiers import TIERS, tier
 
@@ -37,7 +36,7 @@ TOLERANCE = 0.05  # how far from 0.5 the AUC between two sources of photographs 
 AT_HALF = ("accuracy", "precision", "recall", "f1")  # figures at p = 0.5
 _JUDGED = (FAKE, REAL, INCONCLUSIVE)
 _DESCRIPTIVE = ("metrics", "training", "licence", "origin", "created")  # header entries that move no score
-_NOT_IN_THE_WAY = ("accuracy", "audit.py", "bulk.py", "cam.py", "dataset.py", "metrics", "training")
+_NOT_IN_THE_WAY = ("accuracy", "audit", "bulk.py", "cam.py", "dataset.py", "metrics", "training")
 
 Watch = Callable[[str], AbstractContextManager[Callable[[int, int], None] | None]]
 
@@ -265,7 +264,7 @@ def _difference(first: Figure, second: Figure) -> Figure:
     }
     if first["value"] is None or turned["value"] is None:
         return nothing(first.get("reason") or second.get("reason", ""))
-    half = mean_of([first, turned])
+    half = metrics.mean_of([first, turned])
     low, high = (None if end is None else 2 * end for end in (half.low, half.high))
     return {"value": first["value"] + turned["value"], "low": low, "high": high}
 

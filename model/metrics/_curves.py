@@ -5,13 +5,14 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
+from scipy.special import ndtri
 
 from model.metrics._arrays import Floats, Ints, checked
 from model.metrics._rate import wilson
 from model.metrics._statistics import BINS, bin_of, confidence
 
 
-def _cumulative(labels: Ints, scores: Floats) -> tuple[Floats, Ints, Ints]:
+def cumulative(labels: Ints, scores: Floats) -> tuple[Floats, Ints, Ints]:
     """Distinct scores, descending, with the fakes and the reals at or above each; three arrays of shape (G,)."""
     unique, which = np.unique(scores, return_inverse=True)
     fake = np.bincount(which, labels, minlength=len(unique)).astype(np.int64)
@@ -34,7 +35,7 @@ def roc_frame(y: npt.ArrayLike, p: npt.ArrayLike) -> pd.DataFrame:
     [[inf, 0.0, 0.0], [0.7, 0.0, 1.0], [0.2, 1.0, 1.0]]
     """
     labels, scores = checked(y, p)
-    thresholds, tp, fp = _cumulative(labels, scores)
+    thresholds, tp, fp = cumulative(labels, scores)
     if not len(labels) or not 0 < labels.sum() < len(labels):
         return pd.DataFrame({"threshold": [], "fpr": [], "tpr": []}, dtype=np.float64)
     return pd.DataFrame(
@@ -55,10 +56,31 @@ def pr_frame(y: npt.ArrayLike, p: npt.ArrayLike) -> pd.DataFrame:
         Columns `threshold` (descending, from the highest score), `precision`, `recall`; no rows without fake images.
     """
     labels, scores = checked(y, p)
-    thresholds, tp, fp = _cumulative(labels, scores)
+    thresholds, tp, fp = cumulative(labels, scores)
     if not labels.sum():
         return pd.DataFrame({"threshold": [], "precision": [], "recall": []}, dtype=np.float64)
     return pd.DataFrame({"threshold": thresholds, "precision": tp / (tp + fp), "recall": tp / tp[-1]})
+
+
+def det_frame(y: npt.ArrayLike, p: npt.ArrayLike) -> pd.DataFrame:
+    """Detection error trade-off (Martin et al. 1997): both errors at every threshold, also as normal deviates.
+
+    Returns
+    -------
+    DataFrame
+        Columns `threshold` (descending, the first is infinite and flags nothing), `fpr`, `fnr`, `fpr_deviate` and
+        `fnr_deviate` (where a standard normal has that share below; infinite at shares of 0 and 1, leave those rows out
+        when drawing); no rows unless both classes are there.
+
+    Examples
+    --------
+    >>> det_frame([0, 1], [0.7, 0.2])[["fpr", "fnr"]].values.tolist()
+    [[0.0, 1.0], [1.0, 1.0], [1.0, 0.0]]
+    """
+    frame = roc_frame(y, p)
+    fpr, fnr = frame["fpr"], 1 - frame["tpr"]
+    deviates = {"fpr_deviate": ndtri(fpr.to_numpy()), "fnr_deviate": ndtri(fnr.to_numpy())}
+    return pd.DataFrame({"threshold": frame["threshold"], "fpr": fpr, "fnr": fnr} | deviates)
 
 
 def reliability_frame(y: npt.ArrayLike, p: npt.ArrayLike, *, bins: int = BINS) -> pd.DataFrame:
@@ -87,14 +109,21 @@ def reliability_frame(y: npt.ArrayLike, p: npt.ArrayLike, *, bins: int = BINS) -
     return pd.DataFrame(rows, columns=columns)
 
 
-def risk_coverage_frame(y: npt.ArrayLike, p: npt.ArrayLike, *, threshold: float = 0.5) -> pd.DataFrame:
+def risk_coverage_frame(
+    y: npt.ArrayLike, p: npt.ArrayLike, *, threshold: float = 0.5, unscored: int = 0
+) -> pd.DataFrame:
     """Error rate when only the most certain images are decided.
+
+    Parameters
+    ----------
+    unscored : int
+        Images that got no score, which can never be decided: they count in the coverage.
 
     Returns
     -------
     DataFrame
-        Columns `coverage` (ascending share of images kept, ends at 1), `risk` (their error rate), `confidence` (the
-        lowest certainty kept, in [0, 1]; see `aurc`).
+        Columns `coverage` (ascending share of all images that is decided; ends at 1 if all have a score), `risk` (the
+        error rate among them), `confidence` (the lowest certainty kept, in [0, 1]; see `aurc`).
     """
     labels, scores = checked(y, p)
     certainty = confidence(scores, threshold)
@@ -102,7 +131,8 @@ def risk_coverage_frame(y: npt.ArrayLike, p: npt.ArrayLike, *, threshold: float 
     level, which, images = np.unique(-certainty, return_inverse=True, return_counts=True)
     kept = images.cumsum()
     errors = np.bincount(which, wrong, minlength=len(level)).cumsum()
-    return pd.DataFrame({"coverage": kept / max(len(labels), 1), "risk": errors / kept, "confidence": -level})
+    everything = max(len(labels) + unscored, 1)
+    return pd.DataFrame({"coverage": kept / everything, "risk": errors / kept, "confidence": -level})
 
 
 def thin(frame: pd.DataFrame, points: int = 500) -> pd.DataFrame:

@@ -9,15 +9,16 @@ import numpy.typing as npt
 
 from model.metrics._arrays import Floats, Ints, checked, missing_class
 from model.metrics._rate import BOOTSTRAP, Rate, undefined
-from model.metrics._statistics import BINS, COVERAGES, RESAMPLES, SEED, TARGETS, Statistics, allowed, resampled
+from model.metrics._statistics import BINS, COVERAGES, RESAMPLES, SEED, TARGETS, Draws, Statistics, allowed, resampled
 
-_BOTH_CLASSES = ("roc_auc", "average_precision", "eer", "balanced_accuracy")
+_BOTH_CLASSES = ("roc_auc", "average_precision", "eer")
 
 
 def all_scores(
     labels: Ints,
     scores: Floats,
     *,
+    clusters: Ints | None = None,
     threshold: float = 0.5,
     bins: int = BINS,
     targets: Sequence[float] = TARGETS,
@@ -28,18 +29,23 @@ def all_scores(
     """Every bootstrapped figure from one set of resamples; arrays are already checked."""
     names = [*_BOTH_CLASSES, *(f"tpr_at_fpr {target:g}" for target in targets)]
     rates = dict.fromkeys(names, missing_class(labels) or undefined("no images"))
-    rates["f1"] = undefined("no fake images" if len(labels) else "no images")
     if len(labels) == 0:
         others = ["brier", "ece", "aurc", *(f"accuracy_at_coverage {coverage:g}" for coverage in coverages)]
         return rates | dict.fromkeys(others, undefined("no images"))
     statistics = Statistics(labels, scores, threshold=threshold, bins=bins, targets=targets, coverages=coverages)
     values = statistics(np.ones((1, len(labels))))
-    present = [count for count in (statistics.n_real, statistics.n_fake) if count]
-    if min(present) < 2:
-        reason = "no interval: a class has a single image"
-        return rates | {name: Rate(float(v[0]), None, None, BOOTSTRAP, reason) for name, v in values.items()}
-    draws = resampled(statistics, resamples=resamples, seed=seed)
-    return rates | {name: interval(float(value[0]), draws[name]) for name, value in values.items()}
+    order = statistics.order
+    draws = Draws(labels[order], None if clusters is None else clusters[order])
+    if draws.smallest < 2:
+        return rates | {name: single(float(v[0]), clusters is not None) for name, v in values.items()}
+    parts = resampled(statistics, draws, resamples=resamples, seed=seed)
+    return rates | {name: interval(float(value[0]), parts[name]) for name, value in values.items()}
+
+
+def single(value: float, clustered: bool) -> Rate:
+    """Return a figure of a set too small to be resampled."""
+    unit = "cluster" if clustered else "image"
+    return Rate(value, None, None, BOOTSTRAP, f"no interval: a class has a single {unit}")
 
 
 def interval(value: float, draws: Floats) -> Rate:

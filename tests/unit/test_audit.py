@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 
 import numpy as np
 import pandas as pd
@@ -77,7 +78,15 @@ def test_findings_are_worst_first_and_ready_for_json(clean):
     findings = audit.audit(build(20, fake=lambda seed: ("png", encoded(picture(seed), "PNG"))))
     ranks = [audit.SEVERITIES.index(finding.severity) for finding in findings]
     assert ranks == sorted(ranks, reverse=True)
-    assert set(findings[0].to_dict()) == {"code", "title", "severity", "detail", "advice"}
+    assert set(findings[0].to_dict()) == {"code", "title", "severity", "detail", "advice", "images"}
+    assert json.loads(json.dumps(findings[0].to_dict())) == findings[0].to_dict()
+
+
+def test_a_finding_names_each_image_once_and_not_too_many():
+    names = ("b", "a", "b", *map(str, range(100)))
+    found = audit.Finding("RC000", "", "info", "", "", names)
+    assert found.images[:3] == ("b", "a", "0")
+    assert len(found.images) == audit.MAX_NAMED
 
 
 # --- RC001 ----------------------------------------------------------------------------------------
@@ -153,11 +162,12 @@ def test_unreadable_files_are_left_to_the_evaluation():
 
 
 def test_the_same_file_under_both_labels_is_severe():
-    data = encoded(picture(1))
+    data = encoded(picture(70_000))
     found = of(audit.audit(build(40, more=[("real/x.jpg", data), ("fake/x.jpg", data)])), "RC003")
     severe = [finding for finding in found if finding.severity == "severe"]
     assert len(severe) == 1
     assert "fake/x.jpg" in severe[0].detail
+    assert set(severe[0].images) == {"real/x.jpg", "fake/x.jpg"}
 
 
 def test_repeats_within_a_class_are_named():
@@ -191,7 +201,7 @@ def test_different_pictures_are_no_pair(clean):
 
 
 def test_a_set_full_of_near_duplicates_ends_the_search(monkeypatch):
-    monkeypatch.setattr(audit, "MAX_PAIRS", 10)
+    monkeypatch.setattr("model.audit._duplicates.MAX_PAIRS", 10)
     frames = build(30, real=lambda seed: ("jpg", encoded(picture(0), quality=60 + seed)))
     titles = [finding.title for finding in of(audit.audit(frames), "RC003")]
     assert "The set is full of near-duplicates" in titles

@@ -252,7 +252,7 @@ def test_train_on_a_folder_uses_the_recipe_of_the_architecture(folder: Path) -> 
 
     clip = recipe(architecture=cli.Architecture.clip_vit_b16)
     assert (clip.architecture, clip.init, clip.data.root) == ("clip_vit_b16", "donor:clip_vit_b16", folder)
-    assert clip.data.manifest is None
+    assert (clip.data.manifest, clip.data.extra) == (None, [])  # nothing but the pictures that were named
     resnet = recipe(architecture=cli.Architecture.resnet50, init="scratch", name="mine")
     assert (resnet.architecture, resnet.init, resnet.name, resnet.options) == ("resnet50", "scratch", "mine", {})
     with pytest.raises(cli.UnusableError, match="name"):

@@ -1,0 +1,100 @@
+"""What a file tells without a look at the face in it: its header, its size, and small copies to find it again by."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import warnings
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from PIL import Image
+from scipy.fft import dctn
+
+from model.imaging import FORMATS, Limits
+from model.sources import ImageSource
+
+HASH_SIDE = 16  # 256 bits: faces in one framing are too alike for the usual 64
+
+
+def file_facts(sources: Iterable[ImageSource], labels: Sequence[int]) -> pd.DataFrame:
+    """Facts about files that say nothing of the faces in them.
+
+    Returns
+    -------
+    DataFrame
+        One row per file that could be opened: `name`, `label`, `sha256`, `format`, `suffix`, `size` (W x H as text),
+        `width`, `height`, `bytes`, `bytes_per_pixel`, `quantisation` and `subsampling` (JPEG only), `jpeg_sum` (of
+        the luminance table: the larger, the stronger the compression; -1 for other formats), `metadata` (which kinds it
+        carries), `mode`, `hash` (uint8 array of 32, perceptual) and `small` (float32 array of 256).
+    """
+    rows = []
+    for source, label in zip(sources, labels, strict=True):
+        try:
+            data = source.read()
+            rows.append({"name": source.name, "label": int(label)} | _facts_of(source.name, data))
+        except (OSError, ValueError, SyntaxError, MemoryError, Image.DecompressionBombError):
+            continue  # unreadable files are errors of the evaluation itself and are counted there
+    columns = ["name", "label", "sha256", "format", "suffix", "size", "width", "height", "bytes", "bytes_per_pixel"]
+    columns += ["quantisation", "subsampling", "jpeg_sum", "metadata", "mode", "hash", "small"]
+    return pd.DataFrame(rows, columns=columns)
+
+
+def _facts_of(name: str, data: bytes) -> dict[str, Any]:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # damaged metadata is reported where images are decoded
+        with Image.open(io.BytesIO(data), formats=_readable()) as image:
+            width, height = image.size
+            if width * height > Limits.max_pixels:
+                raise ValueError("too many pixels")
+            tables = getattr(image, "quantization", None) or {}
+            kinds = [
+                kind for kind in ("exif", "icc_profile", "xmp", "comment", "dpi", "parameters") if kind in image.info
+            ]
+            facts: dict[str, Any] = {
+                "sha256": hashlib.sha256(data).hexdigest(),
+                "format": image.format or "unknown",
+                "suffix": name.rpartition(".")[2].lower(),
+                "size": f"{width} x {height}",
+                "width": width,
+                "height": height,
+                "bytes": len(data),
+                "bytes_per_pixel": len(data) / (width * height),
+                "quantisation": hashlib.sha256(repr(sorted(tables.items())).encode()).hexdigest()[:8] if tables else "",
+                "subsampling": _subsampling(image),
+                "jpeg_sum": sum(tables.get(0, [-1])),
+                "metadata": ", ".join(kinds) or "none",
+                "mode": image.mode,
+            }
+            image.draft("L", (HASH_SIDE * 8, HASH_SIDE * 8))  # JPEG: decode at a fraction of the size
+            grey = image.convert("L")
+    facts["hash"] = perceptual_hash(grey)
+    small = np.asarray(grey.resize((16, 16), Image.Resampling.BOX), dtype=np.float32).ravel()
+    small = small - small.mean()
+    facts["small"] = small / max(float(np.linalg.norm(small)), 1e-6)
+    return facts
+
+
+def _readable() -> list[str]:
+    """Formats of `model.imaging` that this installation can open (HEIC is optional)."""
+    Image.init()
+    return [name for name in FORMATS if name in Image.OPEN]
+
+
+def perceptual_hash(grey: Image.Image) -> np.ndarray:
+    """Signs of the low frequencies of a picture (pHash, Zauner 2010) as 32 bytes; shape (32,), uint8.
+
+    The 256 lowest coefficients of a discrete cosine transform of 64 x 64 pixels, compared with their median.
+    """
+    levels = np.asarray(grey.resize((64, 64), Image.Resampling.LANCZOS), dtype=np.float64)
+    low = dctn(levels, norm="ortho")[:HASH_SIDE, :HASH_SIDE].ravel()
+    return np.packbits(low > np.median(low[1:]))
+
+
+def _subsampling(image: Image.Image) -> str:
+    layers = getattr(image, "layer", None)
+    if image.format not in ("JPEG", "MPO") or not layers:
+        return ""
+    return " ".join(f"{layer[1]}x{layer[2]}" for layer in layers)
