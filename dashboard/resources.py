@@ -1,4 +1,7 @@
-"""What all sessions of this process share: loaded networks and the background queue. Nothing of any visitor."""
+"""What all sessions of this process share: loaded networks, the kept runs and the background queue.
+
+A run's results are shared by all who know its id.
+"""
 
 from __future__ import annotations
 
@@ -8,8 +11,12 @@ from pathlib import Path
 import streamlit as st
 import torch
 
-from dashboard.jobs import JobQueue
+from dashboard import tasks
+from dashboard.jobs import Busy, Job, JobError, JobQueue
 from dashboard.settings import get_settings
+from dashboard.store import Run, RunStore
+from dashboard.tasks import BulkResult, EvaluationResult
+from model.calibration import Thresholds
 from model.checkpoint import WEIGHTS, CheckpointError, CheckpointInfo, read_info, resolve
 from model.detector import Detector
 
@@ -51,16 +58,62 @@ def checkpoints() -> list[CheckpointInfo]:
     return found
 
 
+def detector_of(run: Run) -> Detector:
+    """The detector that a run began with: its checkpoint, precision and thresholds.
+
+    Raises
+    ------
+    dashboard.jobs.JobError
+        If that checkpoint is not here any more.
+    """
+    settings = get_settings()
+    for info in checkpoints():
+        if info.sha256 == run.checkpoint_sha256:
+            loaded = _load(str(info.path), info.sha256, run.settings["precision"], settings.threads)
+            return loaded.with_thresholds(Thresholds(**run.settings["thresholds"]))
+    raise JobError(
+        f"The checkpoint {run.checkpoint} ({run.checkpoint_sha256[:12]} …) that this run began with is not installed."
+    )
+
+
 @st.cache_resource(show_spinner=False)
 def job_queue() -> JobQueue:
-    """The one background queue of this process."""
+    """The one background queue of this process, with what the last one left unfinished."""
     settings = get_settings()
-    return JobQueue(
-        settings.data_dir / "spool",
-        max_queued=settings.max_queued_jobs,
-        keep=settings.keep_jobs,
-        keep_hours=settings.keep_hours,
-    )
+    store = RunStore(settings.data_dir / "runs")
+    store.tidy(settings.keep_days)
+    queue = JobQueue(store, max_queued=settings.max_queued_jobs)
+    for run in store.interrupted():
+        if settings.resume_runs:
+            with suppress(Busy):  # another server was faster, or the queue is full: the run can be continued by hand
+                enqueue(queue, run)
+    return queue
+
+
+def enqueue(queue: JobQueue, run: Run) -> Job:
+    """Queue a new or unfinished run; `dashboard.jobs.Busy` if it cannot be."""
+
+    def task(job: Job) -> None:
+        digest = tasks.perform(job, run, detector_of(run), get_settings())
+        queue.store.update(run.id, digest=digest)
+
+    return queue.submit(run, task)
+
+
+def result_of(job: Job) -> BulkResult | EvaluationResult | None:
+    """What a finished or stopped run has to show; see `dashboard.tasks.load_result`."""
+    return _result(job.id, job.state, job.finished)
+
+
+def forget_result(job: Job) -> None:
+    """Drop a run's results from memory."""
+    _result.clear(job.id, job.state, job.finished)
+
+
+@st.cache_resource(max_entries=4, show_spinner="Opening the run …")
+def _result(run_id: str, state: str, finished: float | None) -> BulkResult | EvaluationResult | None:
+    run = job_queue().store.get(run_id)  # state and time are part of the key: a run may be continued
+    return None if run is None else tasks.load_result(run, get_settings())
 
 
 @st.cache_resource(max_entries=8, show_spinner=False)

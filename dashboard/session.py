@@ -6,10 +6,13 @@ import hashlib
 
 import streamlit as st
 
+from dashboard import words
 from dashboard.examination import Examination, Picture, examine
 from dashboard.jobs import Job
 from dashboard.resources import detector as shared_detector
-from dashboard.resources import job_queue
+from dashboard.resources import forget_result, job_queue
+from dashboard.settings import get_settings
+from dashboard.store import StoreError
 from model.detector import Detector
 
 PICTURE = "picture"
@@ -68,34 +71,61 @@ def examination() -> Examination | None:
 
 
 def remember_job(job: Job) -> None:
-    """Put a job into the page's address and into this tab."""
+    """Put a run into the page's address and into this tab."""
     st.session_state[f"job_{job.kind}"] = job.id
-    st.query_params["job"] = job.id
+    st.query_params["run"] = job.id
 
 
 def current_job(kind: str) -> Job | None:
-    """The job of the page's address, or the one this tab started last; None when there is none of this kind."""
-    queue = job_queue()
-    for job_id in (st.query_params.get("job"), st.session_state.get(f"job_{kind}")):
-        job = queue.get(job_id)
-        if job is not None and job.kind == kind:
-            if st.query_params.get("job") != job.id:
-                st.query_params["job"] = job.id
-            st.session_state[f"job_{kind}"] = job.id
-            return job
-    return None
+    """The run of the page's address, or without one the run this tab opened last; None when it is not of this kind.
+
+    Raises
+    ------
+    dashboard.store.StoreError
+        If the run is damaged.
+    """
+    asked = st.query_params.get("run")
+    job = job_queue().get(asked or st.session_state.get(f"job_{kind}"))
+    if job is None or job.kind != kind:
+        return None
+    remember_job(job)
+    return job
 
 
 def forget_job(kind: str) -> None:
-    """Leave a job; it goes on until it is removed."""
+    """Leave a run; it goes on until it is deleted."""
     st.session_state.pop(f"job_{kind}", None)
-    st.query_params.pop("job", None)
+    st.query_params.pop("run", None)
 
 
 def remove_job(job: Job) -> None:
-    """Delete a job with its results and files, and leave it."""
-    job_queue().remove(job)
-    forget_job(job.kind)
+    """Delete a run with its results and files, leave it, and say what was deleted."""
+    queue = job_queue()
+    try:
+        deleted = queue.remove(job)
+    except StoreError as error:
+        st.toast(words.plain(str(error)), icon=":material/error:", duration="long")
+        return
+    forget_result(job)
+    if job.id in (st.session_state.get(f"job_{job.kind}"), st.query_params.get("run")):
+        forget_job(job.kind)
+    if deleted is not None:
+        st.toast(
+            f"Deleted **{words.plain(deleted.name)}**: {words.count(deleted.uploads, 'uploaded file')}, "
+            f"{words.count(deleted.others, 'file')} of results, {words.size(deleted.size)}. Pictures in folders on the "
+            "server were not touched.",
+            icon=":material/delete:",
+            duration="long",
+        )
+
+
+def may_list_runs() -> bool:
+    """Whether this visitor may see the list of all kept runs (setting `list_runs`)."""
+    wish = get_settings().list_runs
+    if wish is not None:
+        return wish
+    alone = st.get_option("server.address") in ("127.0.0.1", "::1", "localhost")
+    return alone and not any(name in st.context.headers for name in ("Forwarded", "X-Forwarded-For", "X-Real-Ip"))
 
 
 def choose_checkpoint(name: str | None) -> None:

@@ -42,7 +42,7 @@ class Settings(BaseSettings):
     )
     data_dir: Path = Field(
         default_factory=_default_data_dir,
-        description="Where the application may write; uploads of running jobs lie in its subfolder `spool`.",
+        description="Where the application may write; runs, with images sent for them, are in its subfolder `runs`.",
     )
     default_checkpoint: str | None = Field(
         default=None, description="Name or path of the checkpoint to use. Unset: the bundled default."
@@ -63,8 +63,20 @@ class Settings(BaseSettings):
     max_zip_mb: int = Field(default=4000, ge=1, description="Size of a ZIP archive when unpacked, in MB.")
 
     max_queued_jobs: int = Field(default=8, ge=1, description="Background jobs that may wait or run at one time.")
-    keep_jobs: int = Field(default=20, ge=1, description="Finished jobs kept for download before the oldest goes.")
-    keep_hours: float = Field(default=12.0, gt=0, description="Hours after which a finished job is forgotten.")
+    resume_runs: bool = Field(
+        default=True, description="Go on at start with runs that the end of the server interrupted."
+    )
+    keep_days: float | None = Field(
+        default=None,
+        gt=0,
+        description="Days after which a run is deleted with its images; looked at when the server starts and when a "
+        "run begins. Unset: runs are kept until somebody deletes them.",
+    )
+    list_runs: bool | None = Field(
+        default=None,
+        description="Show visitors the list of all kept runs. Unset: only on a server that listens on this machine "
+        "alone, without a proxy in front. Where it is not shown, a run is found by its address.",
+    )
 
     @field_validator("folder_roots", mode="before")
     @classmethod

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import streamlit as st
 
-from dashboard import tasks, words
+from dashboard import resources, tasks, words
 from dashboard.intake import IntakeError, allowed, from_uploads, zip_limits
 from dashboard.jobs import Busy, Job, JobQueue
 from dashboard.settings import Settings
+from dashboard.store import BULK, EVALUATION, Run, StoreError
 from dashboard.widgets.many_input import Chosen
 from model.dataset import LabelError, LabelledSet, from_manifest, from_source_set
 from model.detector import Detector
@@ -74,36 +75,66 @@ def describe_labels(chosen: Chosen, settings: Settings) -> LabelledSet | None:
 
 def start_bulk(queue: JobQueue, detector: Detector, chosen: Chosen, settings: Settings) -> Job | None:
     """Queue a bulk run; None, with a message, when it cannot start."""
-    folder = queue.new_folder()
+    return _start(BULK, queue, detector, chosen, settings, lambda run: sources_of(chosen, settings, folder=run.uploads))
+
+
+def start_evaluation(
+    queue: JobQueue, detector: Detector, chosen: Chosen, settings: Settings, *, delivery: str = "clean"
+) -> Job | None:
+    """Queue an evaluation on images as tier `delivery` brings them; None, with a message, when it cannot start."""
+    return _start(
+        EVALUATION,
+        queue,
+        detector,
+        chosen,
+        settings,
+        lambda run: labelled_of(chosen, settings, folder=run.uploads),
+        delivery=delivery,
+    )
+
+
+def _start(
+    kind: str,
+    queue: JobQueue,
+    detector: Detector,
+    chosen: Chosen,
+    settings: Settings,
+    read: Callable[[Run], SourceSet | LabelledSet],
+    *,
+    delivery: str = "clean",
+) -> Job | None:
+    store = queue.store
+    run = None
     try:
-        found = sources_of(chosen, settings, folder=folder)
-
-        def task(job: Job) -> tasks.BulkResult:
-            result = tasks.classify(job, detector, found, batch_size=settings.batch_size)
-            result.skipped = found.skipped
-            return result
-
-        return queue.submit("bulk", chosen.title, len(found), folder, task)
-    except (IntakeError, SourceError, Busy, OSError) as error:
-        shutil.rmtree(folder, ignore_errors=True)
+        store.tidy(settings.keep_days)
+        run = store.create(
+            kind,
+            chosen.title,
+            checkpoint=detector.checkpoint.name,
+            checkpoint_sha256=detector.checkpoint.sha256,
+            settings=tasks.recipe(detector, settings, delivery=delivery),
+            origin=None if chosen.place is None else str(chosen.place.path.resolve()),
+        )
+        inputs = read(run)
+        tasks.keep_inputs(run, inputs)
+        run = store.update(run.id, total=len(inputs)) or run
+        return resources.enqueue(queue, run)
+    except (IntakeError, SourceError, LabelError, StoreError, Busy, OSError) as error:
+        if run is not None:
+            store.delete(run.id)
+            store.release(run.id)
         _explain(error, chosen)
         return None
 
 
-def start_evaluation(queue: JobQueue, detector: Detector, chosen: Chosen, settings: Settings) -> Job | None:
-    """Queue an evaluation; None, with a message, when it cannot start."""
-    folder = queue.new_folder()
+def go_on(queue: JobQueue, job: Job) -> None:
+    """Continue a run that was stopped; says why when it cannot be."""
+    run = queue.store.get(job.id)
     try:
-        labelled = labelled_of(chosen, settings, folder=folder)
-
-        def task(job: Job) -> tasks.EvaluationResult | None:
-            return tasks.evaluate(job, detector, labelled, batch_size=settings.batch_size)
-
-        return queue.submit("evaluate", chosen.title, len(labelled), folder, task)
-    except (IntakeError, SourceError, LabelError, Busy, OSError) as error:
-        shutil.rmtree(folder, ignore_errors=True)
-        _explain(error, chosen)
-        return None
+        if run is not None:
+            resources.enqueue(queue, run)
+    except (Busy, StoreError) as error:
+        st.toast(words.plain(str(error)), icon=":material/error:")
 
 
 def _explain(error: Exception, chosen: Chosen) -> None:

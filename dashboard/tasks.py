@@ -1,42 +1,64 @@
-"""The work of background jobs: classify many images, and evaluate a labelled set. No Streamlit here."""
+"""The work of background jobs: classify many images, and evaluate a labelled set. No Streamlit here.
+
+All that a run needs lies in its folder, so that a new run and an interrupted one are worked on in the same way:
+
+    inputs.parquet           name, place and archive member of every image, in order
+    inputs.json              what was left out; for an evaluation, what each folder was taken to mean
+    labels.parquet           of an evaluation: one row per image
+    predictions.parquet.journal   while it goes on: `model.bulk`
+    predictions.parquet      one row per face; of an evaluation with labels
+    metrics.json             of an evaluation
+    thumbnails.parquet       small pictures of the first images
+"""
 
 from __future__ import annotations
 
 import base64
+import hashlib
 import io
 import json
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
-from functools import lru_cache
+import os
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from dataclasses import asdict, dataclass, field
+from functools import cache, lru_cache, partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pandas as pd
+import pyarrow as pa
 from PIL import Image, ImageOps
 
-from dashboard.jobs import Job
+from dashboard.intake import IntakeError, allowed
+from dashboard.jobs import Job, JobError
+from dashboard.settings import Settings
+from dashboard.store import DONE, EVALUATION, Run, StoreError, write_atomically
+from model import bulk
+from model.calibration import NOT_APPLICABLE
+from model.checkpoint import training_hashes
 from model.dataset import LabelledSet
-from model.detector import Detector, Readable
+from model.detector import READ_AHEAD, Detector, Readable
 from model.imaging import FORMATS, Limits
-from model.results import ImageResult, to_frame, write_csv
-from model.sources import ImageSource
+from model.results import ImageResult, rows_to_frame, write_csv
+from model.sources import Archive, ImageSource, Source, SourceError, SourceSet
+from model.tiers import tier
 
 THUMBNAIL = 72  # px
 MAX_THUMBNAILS = 5000
 IMAGE_COLUMNS = (
     "name", "verdict", "p_fake", "reason", "code", "faces", "width", "height", "format", "bytes", "elapsed_ms"
 )  # fmt: skip
-_CHUNK = 256  # results turned into table rows at a time; evidence maps are dropped there
 
 
 @dataclass
 class BulkResult:
-    """What a bulk run leaves behind.
+    """What a run leaves behind.
 
     Attributes
     ----------
     faces : DataFrame
-        One row per face, the columns of `model.results.COLUMNS`.
+        One row per face, the columns of `model.results.COLUMNS`; of an evaluation with its labels.
     images : DataFrame
         One row per image, in input order: the columns of `IMAGE_COLUMNS`.
     thumbnails : dict of int to str
@@ -62,6 +84,106 @@ class EvaluationResult:
     labelled: LabelledSet
 
 
+def recipe(detector: Detector, settings: Settings, *, delivery: str = "clean") -> dict[str, Any]:
+    """What a run's result depends on beside its images and its checkpoint, as `Run.settings` keeps it.
+
+    Parameters
+    ----------
+    delivery : str
+        Evaluation tier (`model.tiers`) as which the images are judged.
+    """
+    return {
+        "thresholds": asdict(detector.thresholds),
+        "precision": detector.precision,
+        "tier": delivery,
+        "batch_size": settings.batch_size,
+    }
+
+
+def keep_inputs(run: Run, inputs: SourceSet | LabelledSet) -> None:
+    """Write down what a run is about, the list of images last: with it the run can begin.
+
+    Files in the run's own folder are noted by their place in it, others by their full path.
+    """
+    about: dict[str, Any] = {"skipped": inputs.skipped}
+    if isinstance(inputs, LabelledSet):
+        about["folders"] = inputs.folders.to_dict("list")
+        write_atomically(run.folder / "labels.parquet", parquet_bytes(inputs.frame))
+    rows = []
+    for source in inputs.sources:
+        if not isinstance(source, Source):
+            raise TypeError(f"{source.name}: only images in files can be kept")
+        place = source.location.absolute()
+        inside = place.is_relative_to(run.folder.absolute())
+        shown = place.relative_to(run.folder.absolute()) if inside else place
+        rows.append((source.name, os.fsdecode(shown), source.member))
+    write_atomically(run.folder / "inputs.json", json_bytes(about))
+    frame = pd.DataFrame(rows, columns=["name", "location", "member"])
+    write_atomically(run.folder / "inputs.parquet", parquet_bytes(frame))
+
+
+def load_inputs(run: Run, settings: Settings) -> SourceSet | LabelledSet:
+    """What a run is about, as it was when it was handed in.
+
+    Images on the server can be read only as long as their place is open to visitors.
+
+    Raises
+    ------
+    StoreError
+        If the upload was not complete, or the lists are damaged.
+    """
+    if not (run.folder / "inputs.parquet").is_file():
+        raise StoreError("The server stopped before all pictures were handed in. Delete this run and begin anew.")
+    try:
+        frame = pd.read_parquet(run.folder / "inputs.parquet")
+        about = json.loads((run.folder / "inputs.json").read_text("utf-8"))
+        skipped = [(str(name), str(reason)) for name, reason in about["skipped"]]
+        sources = _sources(run, frame, is_open=_is_open(run, settings))
+        if run.kind != EVALUATION:
+            return SourceSet(sources, skipped)
+        labels = pd.read_parquet(run.folder / "labels.parquet")
+        return LabelledSet(sources, labels, pd.DataFrame(about["folders"]), skipped)
+    except (OSError, ValueError, KeyError, TypeError, pa.ArrowException) as error:
+        raise StoreError(f"This run is damaged: its list of pictures cannot be read ({error}).") from error
+
+
+def _is_open(run: Run, settings: Settings) -> bool:
+    if run.origin is None:
+        return True
+    try:
+        allowed(Path(run.origin), settings)
+    except IntakeError:
+        return False
+    return True
+
+
+def _sources(run: Run, frame: pd.DataFrame, *, is_open: bool) -> list[ImageSource]:
+    @cache
+    def archive(location: Path) -> Archive:
+        return Archive(location)
+
+    found: list[ImageSource] = []
+    for name, location, member in frame[["name", "location", "member"]].itertuples(index=False):
+        place = run.folder / location  # a full path stays what it is
+        if not is_open:
+            found.append(_Closed(name))
+        elif pd.isna(member):
+            found.append(Source(name, place))
+        else:
+            found.append(Source(name, place, member, archive(place)))
+    return found
+
+
+@dataclass(frozen=True)
+class _Closed:
+    """An image in a folder that visitors may no longer look into."""
+
+    name: str
+
+    def read(self, max_bytes: int = 0) -> bytes:
+        raise SourceError(f"{self.name}: its folder on the server is not open to visitors any more.")
+
+
 class _Watched:
     """A source that keeps a thumbnail of what was read from it."""
 
@@ -73,11 +195,211 @@ class _Watched:
 
     def read(self) -> bytes:
         data = self._source.read()
-        if len(self._thumbnails) < MAX_THUMBNAILS:
+        if self._index < MAX_THUMBNAILS and self._index not in self._thumbnails:
             picture = thumbnail(data)
             if picture is not None:
                 self._thumbnails[self._index] = picture
         return data
+
+
+class _Reporting:
+    """A detector that tells a job of every result once it is in the journal, and sees images as a tier brings them."""
+
+    def __init__(self, detector: Detector, job: Job, delivery: str) -> None:
+        self.checkpoint, self.thresholds, self.runtime = detector.checkpoint, detector.thresholds, detector.runtime
+        self._detector = detector
+        self._job = job
+        self._transform = None if delivery == "clean" else partial(tier, name=delivery)
+
+    def classify_many(self, sources: Sequence[Readable], *, batch_size: int) -> Iterator[ImageResult]:
+        self._job.stage = "Classifying"
+        for result in self._detector.classify_many(sources, batch_size=batch_size, transform=self._transform):
+            yield result
+            self._job.advance(**{"errors" if result.error else result.verdict: 1})
+
+
+def perform(job: Job, run: Run, detector: Detector, settings: Settings) -> str:
+    """Work on a run, from its beginning or from where an earlier attempt was stopped; returns the digest of its images.
+
+    The table comes out the same in one attempt or in many, `elapsed_ms` aside.
+
+    Raises
+    ------
+    dashboard.jobs.JobError
+        If it cannot be done. What was judged is kept, so that it can be continued.
+    dashboard.jobs.Stopped
+        If the job was asked to stop.
+    """
+    try:
+        inputs = load_inputs(run, settings)
+        if not _is_open(run, settings):
+            raise JobError("The folder of this run is not open to visitors any more.")
+        classify(job, run, detector, inputs.sources)
+        if isinstance(inputs, LabelledSet):
+            _measure(job, run, inputs, detector)
+        return _digest(pd.read_parquet(run.table, columns=["path", "sha256"]))
+    except StoreError as error:
+        raise JobError(str(error)) from error
+    except OSError as error:
+        raise JobError(
+            f"The results cannot be written ({error.strerror or error}). What was judged is kept: the run can be "
+            "continued when that is mended."
+        ) from error
+
+
+def classify(job: Job, run: Run, detector: Detector, sources: Sequence[ImageSource]) -> None:
+    """Judge the images of a run into its table, going on from its journal or its table if there is one."""
+    job.stage = "Looking for what is done"
+    thumbnails = _load_thumbnails(run)
+    watched = [_Watched(source, index, thumbnails) for index, source in enumerate(sources)]
+    journal = _journal(run)
+    size = int(run.settings["batch_size"])
+    if journal.exists():
+        _cut_to_whole_batches(journal, size)
+        images = images_of(_journalled_faces(journal))
+        job.begin(len(images), **_counts(images))
+    reporting = cast(Detector, _Reporting(detector, job, str(run.settings["tier"])))
+    try:
+        bulk.run(reporting, watched, run.table, resume=True, batch_size=size)
+    except bulk.BulkError as error:
+        if isinstance(error.__cause__, OSError):
+            raise error.__cause__ from error
+        text = str(error).replace(str(journal), "this run").replace(str(run.table), "this run")
+        raise JobError(text) from error
+    finally:
+        _keep_thumbnails(run, thumbnails)
+    images = images_of(pd.read_parquet(run.table))
+    job.begin(len(images), **_counts(images))
+
+
+def _measure(job: Job, run: Run, labelled: LabelledSet, detector: Detector) -> None:
+    """Put the labels into the table of an evaluation, then compute its figures and its audit."""
+    from dashboard.evaluation import json_text, measure  # scikit-learn and scipy: slow to import, needed only here
+
+    job.check()
+    job.stage = "Computing figures and intervals, auditing the set"
+    predictions = labelled.attach(pd.read_parquet(run.table))
+    measured = measure(
+        labelled,
+        predictions,
+        delivery=str(run.settings["tier"]),
+        training=training_hashes(detector.checkpoint),
+    )
+    write_atomically(run.table, parquet_bytes(measured.predictions))
+    write_atomically(run.metrics, json_text(measured.metrics).encode())
+
+
+def load_result(run: Run, settings: Settings) -> BulkResult | EvaluationResult | None:
+    """What a run has, finished or not; None when there is nothing to show.
+
+    Of an evaluation that did not finish there is nothing: figures on part of a set, in its order, would mislead.
+
+    Raises
+    ------
+    StoreError
+        If the run is damaged.
+    """
+    finished = run.state == DONE
+    if not finished and (run.kind == EVALUATION or not (_journal(run).exists() or run.table.exists())):
+        return None
+    try:
+        faces = pd.read_parquet(run.table) if run.table.exists() else _journalled_faces(_journal(run))
+        if faces.empty and not finished:
+            return None
+        inputs = load_inputs(run, settings)
+        result = BulkResult(faces, images_of(faces), _load_thumbnails(run), inputs.sources, inputs.skipped)
+        if not isinstance(inputs, LabelledSet):
+            return result
+        return EvaluationResult(result, faces, json.loads(run.metrics.read_text("utf-8")), inputs)
+    except (OSError, ValueError, KeyError, pa.ArrowException) as error:
+        raise StoreError(f"This run is damaged: its results cannot be read ({error}).") from error
+
+
+def images_of(faces: pd.DataFrame) -> pd.DataFrame:
+    """One row per image (`IMAGE_COLUMNS`) of a table with one row per face: that of its most fake face."""
+    image, _ = pd.factorize(faces["path"])
+    most_fake = faces["logit"].fillna(float("-inf")).groupby(image).idxmax()
+    deciding = faces.loc[most_fake].reset_index(drop=True)
+    text = deciding.astype(object).where(deciding.notna(), None)
+    out = pd.DataFrame(
+        {
+            "name": text["path"],
+            "verdict": deciding["verdict"].astype(object).where(deciding["logit"].notna(), NOT_APPLICABLE),
+            "p_fake": deciding["p_fake"].astype("float64"),
+            "reason": text["error"].where(text["error"].notna(), text["reason"]),
+            "code": text["reason"],
+            "faces": deciding["faces"].astype("int64"),
+            "width": deciding["width"].astype("int64"),
+            "height": deciding["height"].astype("int64"),
+            "format": text["format"],
+            "bytes": deciding["bytes"].astype("int64"),
+            "elapsed_ms": deciding["elapsed_ms"].astype("float64"),
+        }
+    )
+    return out[list(IMAGE_COLUMNS)]
+
+
+def _counts(images: pd.DataFrame) -> Counter[str]:
+    broken = (images["faces"] == 0) & (images["format"] == "")
+    return Counter(images["verdict"].mask(broken, "errors").tolist())
+
+
+def _digest(table: pd.DataFrame) -> str:
+    """SHA-256 over name and SHA-256 of every image, in order."""
+    lines = (f"{digest} {name}\n" for name, digest in table.drop_duplicates("path").itertuples(index=False))
+    return hashlib.sha256("".join(lines).encode()).hexdigest()
+
+
+def _journal(run: Run) -> Path:
+    return run.table.with_name(run.table.name + ".journal")  # as `model.bulk` names it
+
+
+def _journal_entries(path: Path) -> Iterator[tuple[int, list[dict[str, Any]]]]:
+    """Where each complete line of a journal ends, and the rows in it."""
+    end = 0
+    with path.open("rb") as file:
+        for line in file:
+            try:
+                rows = json.loads(line)["rows"]
+            except ValueError:
+                return
+            end += len(line)
+            yield end, rows
+
+
+def _journalled_faces(path: Path) -> pd.DataFrame:
+    latest = {rows[0]["path"]: rows for _, rows in _journal_entries(path)}
+    return rows_to_frame(row for rows in latest.values() for row in rows)
+
+
+def _cut_to_whole_batches(journal: Path, batch_size: int) -> None:
+    """Cut off what was judged of a batch that was not complete.
+
+    The last bits of a score may depend on what shares its batch; so the rest is judged in the batches in which
+    `Detector.classify_many` would have put it without the interruption.
+    """
+    whole = images = crops = 0
+    for end, rows in _journal_entries(journal):
+        images += 1
+        crops += sum(row["logit"] is not None for row in rows)
+        if crops >= batch_size or images >= READ_AHEAD:
+            whole, images, crops = end, 0, 0
+    os.truncate(journal, whole)
+
+
+def _load_thumbnails(run: Run) -> dict[int, str]:
+    """Small pictures that were kept; none if they are damaged, as they are only a decoration."""
+    try:
+        frame = pd.read_parquet(run.folder / "thumbnails.parquet")
+        return dict(zip(frame["position"].astype(int).tolist(), frame["picture"].tolist(), strict=True))
+    except (OSError, ValueError, KeyError, pa.ArrowException):
+        return {}
+
+
+def _keep_thumbnails(run: Run, thumbnails: dict[int, str]) -> None:
+    frame = pd.DataFrame({"position": list(thumbnails), "picture": list(thumbnails.values())})
+    with suppress(OSError):  # a decoration must not be what a run fails for
+        write_atomically(run.folder / "thumbnails.parquet", parquet_bytes(frame))
 
 
 def thumbnail(data: bytes, side: int = THUMBNAIL, *, crop: bool = True) -> str | None:
@@ -107,67 +429,6 @@ def _openers() -> tuple[str, ...]:
     """The accepted formats that this installation of Pillow has an opener for (MPO opens as JPEG)."""
     Image.init()
     return tuple(name for name in FORMATS if name in Image.OPEN)
-
-
-def image_row(result: ImageResult) -> dict[str, object]:
-    """The row of one image in the table of a bulk run."""
-    return {
-        "name": result.name,
-        "verdict": result.verdict,
-        "p_fake": result.p_fake,
-        "reason": result.error or result.reason,
-        "code": result.reason,
-        "faces": len(result.faces),
-        "width": result.width,
-        "height": result.height,
-        "format": result.format,
-        "bytes": result.size_bytes,
-        "elapsed_ms": result.elapsed_ms,
-    }
-
-
-def classify(
-    job: Job, detector: Detector, sources: Iterable[ImageSource], *, batch_size: int, with_thumbnails: bool = True
-) -> BulkResult:
-    """Classify sources in order; stops early, with what it has, when the job is cancelled."""
-    job.stage = "Classifying"
-    kept = list(sources)
-    thumbnails: dict[int, str] = {}
-    frames: list[pd.DataFrame] = []
-    rows: list[dict[str, object]] = []
-    chunk: list[ImageResult] = []
-
-    def until_cancelled() -> Iterator[Readable]:
-        for index, source in enumerate(kept):
-            if job.cancelled:
-                return
-            yield _Watched(source, index, thumbnails) if with_thumbnails else source
-
-    for result in detector.classify_many(until_cancelled(), batch_size=batch_size):
-        chunk.append(result)
-        rows.append(image_row(result))
-        job.advance(**{"errors" if result.error else result.verdict: 1})
-        if len(chunk) >= _CHUNK:
-            frames.append(to_frame(chunk))
-            chunk = []
-    frames.append(to_frame(chunk))
-    faces = pd.concat(frames, ignore_index=True) if len(frames) > 1 else frames[0]
-    images = pd.DataFrame(rows, columns=list(IMAGE_COLUMNS))
-    images["p_fake"] = images["p_fake"].astype("float64")
-    return BulkResult(faces, images, thumbnails, kept)
-
-
-def evaluate(job: Job, detector: Detector, labelled: LabelledSet, *, batch_size: int) -> EvaluationResult | None:
-    """Classify a labelled set, then compute its metrics and its audit; None when cancelled."""
-    from dashboard.evaluation import measure  # scikit-learn and scipy: slow to import, needed only here
-
-    bulk = classify(job, detector, labelled.sources, batch_size=batch_size, with_thumbnails=False)
-    bulk.skipped = labelled.skipped
-    if job.cancelled:  # figures on part of a set, in its order, would mislead
-        return None
-    job.stage = "Computing figures and intervals, auditing the set"
-    measured = measure(labelled, labelled.attach(bulk.faces))
-    return EvaluationResult(bulk, measured.predictions, measured.metrics, labelled)
 
 
 def csv_bytes(frame: pd.DataFrame) -> bytes:

@@ -6,7 +6,8 @@ from dashboard import session, words
 from dashboard.resources import job_queue
 from dashboard.settings import get_settings
 from dashboard.start import describe, start_bulk
-from dashboard.widgets import progress, run_table
+from dashboard.store import BULK
+from dashboard.widgets import progress, run_list, run_table
 from dashboard.widgets.many_input import many_input
 from dashboard.widgets.notices import detector_or_stop, skipped_files
 
@@ -15,10 +16,9 @@ st.caption("Pictures, a ZIP file or a server folder; the work goes on in the bac
 detector = detector_or_stop(session.detector)
 queue = job_queue()
 settings = get_settings()
-job = session.current_job("bulk")
+job = run_list.opened(queue, BULK)
 
 if job is None:
-    progress.gone_note()
     entry, advice = st.columns([3, 2], gap="large")
     with entry:
         chosen = many_input(settings, key="bulk")
@@ -29,9 +29,8 @@ if job is None:
             "2. Watch the progress, or close the tab and come back to the same address.\n"
             "3. Filter by verdict, look into single pictures, download the table."
         )
-        st.caption(
-            f"Uploads are deleted with the run, after {settings.keep_hours:g} hours at the latest. Nothing is unpacked."
-        )
+        days = f", for {settings.keep_days:g} days at most" if settings.keep_days else ""
+        st.caption(f"A run is kept with the pictures you sent until you delete it{days}. Nothing leaves this server.")
     if chosen is not None:
         with entry:
             found = describe(chosen, settings)
@@ -46,6 +45,7 @@ if job is None:
             elif found is not None:
                 st.warning("No pictures were found there.", icon=":material/hide_image:")
                 skipped_files(found.skipped)
+    run_list.run_list(queue, BULK)
     st.caption(words.HONEST_USE)
     st.stop()
 
@@ -54,6 +54,7 @@ if not queue.progress(job).finished:
     st.stop()
 
 progress.ended(queue, job, again="New run")
+run_list.continue_button(queue, job)
 if job.result is not None:
     run_table.run_table(job, queue.progress(job).elapsed)
 st.caption(words.HONEST_USE)

@@ -6,7 +6,8 @@ from dashboard import session
 from dashboard.resources import job_queue
 from dashboard.settings import get_settings
 from dashboard.start import describe_labels, start_evaluation
-from dashboard.widgets import evaluation, labels, progress
+from dashboard.store import EVALUATION
+from dashboard.widgets import evaluation, labels, progress, run_list
 from dashboard.widgets.many_input import many_input
 from dashboard.widgets.notices import detector_or_stop
 
@@ -15,10 +16,9 @@ st.caption("Measure the detector on your own pictures, where you know which are 
 detector = detector_or_stop(session.detector)
 queue = job_queue()
 settings = get_settings()
-job = session.current_job("evaluate")
+job = run_list.opened(queue, EVALUATION)
 
 if job is None:
-    progress.gone_note()
     entry, advice = st.columns([3, 2], gap="large")
     with entry:
         chosen = many_input(settings, key="evaluate", labelled=True)
@@ -34,6 +34,7 @@ if job is None:
                     if started is not None:
                         session.remember_job(started)
                         st.rerun()
+    run_list.run_list(queue, EVALUATION)
     st.stop()
 
 if not queue.progress(job).finished:
@@ -41,5 +42,6 @@ if not queue.progress(job).finished:
     st.stop()
 
 progress.ended(queue, job, again="New evaluation")
+run_list.continue_button(queue, job)
 if job.result is not None:
     evaluation.evaluation(job)

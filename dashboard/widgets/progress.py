@@ -43,7 +43,7 @@ def watch(queue: JobQueue, job: Job) -> None:
                 on_click=queue.cancel,
                 args=(job,),
                 disabled=job.cancelled,
-                help="Stops after the images in hand. What was done is kept.",
+                help="Stops after the images in hand. What was judged is kept: the run can be continued later.",
             )
         st.caption("You may leave or reload this page: the address keeps the run.")
 
@@ -57,12 +57,6 @@ def ended_badly(queue: JobQueue, job: Job) -> None:
         st.warning(f"Cancelled after {now.done:,} of {now.total:,} images.", icon=":material/cancel:")
     elif now.state == FAILED:
         st.error(f"The run failed: {words.plain(now.error or 'unknown reason')}", icon=":material/error:")
-
-
-def gone_note() -> None:
-    """Say so when the address names a run that no longer exists."""
-    if st.query_params.get("job"):
-        st.warning("The run in this address is gone: it was removed, is too old, or the server was restarted.")
 
 
 def ended(queue: JobQueue, job: Job, *, again: str) -> None:

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import os
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -8,35 +7,64 @@ from pathlib import Path
 
 import pytest
 
-from dashboard.jobs import CANCELLED, DONE, FAILED, QUEUED, RUNNING, Busy, Job, JobQueue
+from dashboard.jobs import CANCELLED, DONE, FAILED, INTERRUPTED, QUEUED, RUNNING, Busy, Job, JobError, JobQueue
+from dashboard.store import BULK, RunStore, StoreError
+
+Task = Callable[[Job], None]
 
 
 @pytest.fixture
 def queue(tmp_path: Path) -> Iterator[JobQueue]:
-    queue = JobQueue(tmp_path / "spool", max_queued=3, keep=2)
+    queue = JobQueue(RunStore(tmp_path / "runs"), max_queued=3)
     yield queue
     queue.close()
 
 
+def submit(queue: JobQueue, name: str, task: Task, *, total: int = 1) -> Job:
+    run = queue.store.create(BULK, name, checkpoint="tiny", checkpoint_sha256="0" * 64, settings={})
+    queue.store.update(run.id, total=total)
+    run = queue.store.get(run.id)
+    assert run is not None
+    return queue.submit(run, task)
+
+
+def nothing(job: Job) -> None:
+    (job.folder / "predictions.parquet").touch()  # a run that is done has a table
+
+
+def endless(job: Job) -> None:
+    while True:
+        time.sleep(0.005)
+        job.advance(fake=1)
+
+
 def wait(condition: Callable[[], bool]) -> None:
-    end = time.monotonic() + 10
+    end = time.monotonic() + 20
     while not condition():
         assert time.monotonic() < end
         time.sleep(0.005)
 
 
-def test_a_task_reports_progress_and_its_result(queue: JobQueue) -> None:
-    def task(job: Job) -> str:
+def ended(queue: JobQueue, job: Job) -> Job:
+    """The job as the store has it, once it is over."""
+    wait(lambda: queue.progress(job).finished)
+    kept = queue.get(job.id)
+    assert kept is not None
+    return kept
+
+
+def test_a_task_reports_progress_which_is_kept(queue: JobQueue) -> None:
+    def task(job: Job) -> None:
         for _ in range(4):
             job.advance(fake=1)
-        return "done"
+        nothing(job)
 
-    job = queue.submit("bulk", "four", 4, queue.new_folder(), task)
+    job = submit(queue, "four", task, total=4)
     wait(lambda: queue.progress(job).finished)
-    now = queue.progress(job)
-    assert (now.state, now.done, now.share, now.counts) == (DONE, 4, 1.0, {"fake": 4})
-    assert job.result == "done"
-    assert queue.get(job.id) is job
+    for now in (queue.progress(job), queue.progress(ended(queue, job))):
+        assert (now.state, now.done, now.total, now.share, now.counts) == (DONE, 4, 4, 1.0, {"fake": 4})
+        assert now.elapsed == pytest.approx(queue.progress(job).elapsed)
+        assert now.elapsed > 0
 
 
 def test_jobs_run_one_at_a_time_in_order(queue: JobQueue) -> None:
@@ -46,114 +74,149 @@ def test_jobs_run_one_at_a_time_in_order(queue: JobQueue) -> None:
         gate.wait(10)
         order.append(1)
 
-    one = queue.submit("bulk", "first", 1, queue.new_folder(), first)
-    two = queue.submit("bulk", "second", 1, queue.new_folder(), lambda job: order.append(2))
+    one = submit(queue, "first", first)
+    two = submit(queue, "second", lambda job: order.append(2))
     wait(lambda: queue.progress(one).state == RUNNING)
     assert (queue.progress(two).state, queue.progress(two).ahead) == (QUEUED, 1)
+    assert queue.get(two.id) is two
     gate.set()
     wait(lambda: queue.progress(two).finished)
     assert order == [1, 2]
 
 
-def test_a_running_job_stops_when_cancelled_and_keeps_what_it_has(queue: JobQueue) -> None:
-    def task(job: Job) -> int:
-        while not job.cancelled:
-            time.sleep(0.005)
-            job.advance()
-        return job.done
-
-    job = queue.submit("bulk", "endless", 10**6, queue.new_folder(), task)
+def test_a_running_job_stops_when_cancelled_and_can_be_continued(queue: JobQueue) -> None:
+    job = submit(queue, "endless", endless, total=10**6)
     wait(lambda: job.done > 2)
-    queue.cancel(job)
-    wait(lambda: queue.progress(job).finished)
-    assert queue.progress(job).state == CANCELLED
-    assert job.result == job.done
+    queue.cancel(Job.of(queue.store.get(job.id)))  # type: ignore[arg-type] # as another session has it
+    kept = ended(queue, job)
+    assert (kept.state, kept.done) == (CANCELLED, job.done)
+
+    def rest(again: Job) -> None:
+        again.begin(job.done, fake=job.done)
+        again.advance(fake=1)
+        nothing(again)
+
+    run = queue.store.get(job.id)
+    assert run is not None
+    second = ended(queue, queue.submit(run, rest))
+    assert (second.state, second.done, second.counts) == (DONE, job.done + 1, {"fake": job.done + 1})
+    assert second.worked > run.seconds
+
+
+def test_the_rate_counts_this_attempt_only(queue: JobQueue) -> None:
+    gate = threading.Event()
+
+    def task(job: Job) -> None:
+        job.begin(10**6)
+        job.advance()
+        gate.wait(10)
+
+    job = submit(queue, "resumed", task, total=10**6 + 2)
+    wait(lambda: job.done > 10**6)
+    rate = queue.progress(job).rate
+    gate.set()
+    assert rate is not None
+    assert rate < 10**5
 
 
 def test_a_waiting_job_is_cancelled_at_once_and_never_runs(queue: JobQueue) -> None:
     gate = threading.Event()
     ran = []
-    one = queue.submit("bulk", "first", 1, queue.new_folder(), lambda job: gate.wait(10))
-    two = queue.submit("bulk", "second", 1, queue.new_folder(), lambda job: ran.append(1))
+    one = submit(queue, "first", lambda job: bool(gate.wait(10)) and None)
+    two = submit(queue, "second", lambda job: ran.append(1))
     queue.cancel(two)
     assert queue.progress(two).state == CANCELLED
     gate.set()
     wait(lambda: queue.progress(one).finished)
-    three = queue.submit("bulk", "third", 1, queue.new_folder(), lambda job: None)
+    three = submit(queue, "third", nothing)
     wait(lambda: queue.progress(three).finished)
     assert ran == []
 
 
 def test_a_failing_task_is_reported_and_the_worker_lives_on(queue: JobQueue) -> None:
-    def task(job: Job) -> None:
-        raise ValueError("no such thing")
+    def fail(error: Exception) -> Task:
+        def task(job: Job) -> None:
+            raise error
 
-    job = queue.submit("bulk", "bad", 1, queue.new_folder(), task)
-    wait(lambda: queue.progress(job).finished)
-    assert queue.progress(job).state == FAILED
-    assert queue.progress(job).error == "ValueError: no such thing"
-    other = queue.submit("bulk", "good", 1, queue.new_folder(), lambda job: 7)
-    wait(lambda: queue.progress(other).finished)
-    assert other.result == 7
+        return task
+
+    for error, shown in ((ValueError("no such thing"), "ValueError: no such thing"), (JobError("Plain."), "Plain.")):
+        kept = ended(queue, submit(queue, "bad", fail(error)))
+        assert (kept.state, kept.error) == (FAILED, shown)
+    assert ended(queue, submit(queue, "good", nothing)).state == DONE
 
 
-def test_a_full_queue_refuses_and_removes_the_folder(queue: JobQueue) -> None:
+def test_a_full_queue_refuses(queue: JobQueue) -> None:
     gate = threading.Event()
     for _ in range(3):
-        queue.submit("bulk", "x", 1, queue.new_folder(), lambda job: gate.wait(10))
-    folder = queue.new_folder()
+        submit(queue, "x", lambda job: bool(gate.wait(10)) and None)
     with pytest.raises(Busy, match="waiting already"):
-        queue.submit("bulk", "x", 1, folder, lambda job: None)
-    assert not folder.exists()
+        submit(queue, "x", nothing)
     gate.set()
 
 
-def test_old_jobs_are_forgotten_with_their_files(queue: JobQueue) -> None:
-    jobs = []
-    for number in range(4):
-        job = queue.submit("bulk", str(number), 1, queue.new_folder(), lambda job: None)
-        jobs.append(job)
-        wait(lambda: queue.progress(jobs[-1]).finished)
-    queue.prune()
-    assert [queue.get(job.id) is not None for job in jobs] == [False, False, True, True]
-    assert [job.folder.exists() for job in jobs] == [False, False, True, True]
+def test_a_run_is_worked_on_once(queue: JobQueue, tmp_path: Path) -> None:
+    job = submit(queue, "x", endless)
+    run = queue.store.get(job.id)
+    assert run is not None
+    with pytest.raises(Busy, match="being worked on already"):
+        queue.submit(run, nothing)
+    other = JobQueue(RunStore(tmp_path / "runs"))
+    with pytest.raises(Busy, match="another server"):
+        other.submit(run, nothing)
+    other.close()
+    assert not queue.progress(job).finished
 
 
 def test_removing_a_running_job_deletes_its_files_when_it_has_stopped(queue: JobQueue) -> None:
-    def task(job: Job) -> None:
-        while not job.cancelled:
-            time.sleep(0.005)
-        assert job.folder.exists()  # still ours to read
+    seen = []
 
-    job = queue.submit("bulk", "x", 1, queue.new_folder(), task)
-    wait(lambda: job.state == RUNNING)
-    queue.remove(job)
+    def task(job: Job) -> None:
+        try:
+            endless(job)
+        finally:
+            seen.append(job.folder.exists())  # still ours to read
+
+    job = submit(queue, "x", task)
+    wait(lambda: job.state == RUNNING and job.done > 0)
+    deleted = queue.remove(job)
+    assert deleted is not None
     assert queue.get(job.id) is None
     wait(lambda: not job.folder.exists())
+    assert seen == [True]
     assert job.error is None
 
 
-def test_closing_leaves_no_files(tmp_path: Path) -> None:
-    queue = JobQueue(tmp_path / "spool")
-    job = queue.submit("bulk", "x", 1, queue.new_folder(), lambda job: None)
-    wait(lambda: queue.progress(job).finished)
+def test_closing_leaves_jobs_for_the_next_start(tmp_path: Path) -> None:
+    queue = JobQueue(RunStore(tmp_path / "runs"))
+    running, waiting = submit(queue, "running", endless), submit(queue, "waiting", endless)
+    wait(lambda: running.done > 2)
     queue.close()
-    assert list((tmp_path / "spool").iterdir()) == []
+    after = JobQueue(RunStore(tmp_path / "runs"))
+    found = after.store.interrupted()
+    assert [(run.id, run.state) for run in found] == [(running.id, INTERRUPTED), (waiting.id, INTERRUPTED)]
+    assert found[0].done == running.done
+    assert ended(after, after.submit(found[0], nothing)).state == DONE
+    after.close()
 
 
-def test_unknown_ids_find_nothing(queue: JobQueue) -> None:
-    assert queue.get(None) is None
-    assert queue.get("") is None
-    assert queue.get("guess") is None
+def test_unknown_and_damaged_runs(queue: JobQueue) -> None:
+    for unknown in (None, "", "guess"):
+        assert queue.get(unknown) is None
+    job = submit(queue, "x", lambda job: None)  # leaves no table
+    wait(lambda: queue.progress(job).finished)
+    with pytest.raises(StoreError, match="table of results is missing"):
+        queue.get(job.id)
 
 
-def test_files_that_a_crash_left_behind_are_removed_once_old(queue: JobQueue) -> None:
-    old, young = queue.spool / "job-old", queue.spool / "job-young"
-    for folder in (old, young):
-        folder.mkdir()
-        (folder / "000000.bin").write_bytes(b"x")
-    day_ago = time.time() - 24 * 3600
-    os.utime(old, (day_ago, day_ago))
-    queue.prune()
-    assert not old.exists()
-    assert young.exists()
+def test_a_store_that_cannot_be_written_does_not_stop_the_worker(
+    queue: JobQueue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise StoreError("The index of runs cannot be used (database or disk is full).")
+
+    with monkeypatch.context() as patch:
+        job = submit(queue, "x", lambda job: patch.setattr(queue.store, "update", full))
+        wait(lambda: queue.progress(job).finished)
+    assert [run.id for run in queue.store.interrupted()] == [job.id]  # nothing says that it ended: it is done again
+    assert ended(queue, submit(queue, "next", nothing)).state == DONE

@@ -8,9 +8,13 @@ import time
 
 import pandas as pd
 import pytest
+import streamlit as st
 from streamlit.testing.v1 import AppTest
 
-from dashboard import resources, tasks
+from dashboard import resources, session, tasks
+from dashboard.jobs import Job
+from dashboard.settings import get_settings
+from dashboard.store import BULK, EVALUATION
 
 from .conftest import archive, open_page, picture
 from .test_pages import text_of
@@ -22,13 +26,33 @@ def click(app: AppTest, label: str) -> AppTest:
 
 def until_finished(app: AppTest, kind: str) -> AppTest:
     queue = resources.job_queue()
-    job = queue.get(app.session_state[f"job_{kind}"])
-    assert job is not None
     end = time.monotonic() + 60
-    while not queue.progress(job).finished:
+    while not queue.progress(job_of(app, kind)).finished:
         assert time.monotonic() < end, "the job did not finish"
         time.sleep(0.05)
     return app.run()
+
+
+def job_of(app: AppTest, kind: str) -> Job:
+    job = resources.job_queue().get(app.session_state[f"job_{kind}"])
+    assert job is not None
+    return job
+
+
+def start_server_again() -> None:
+    """Forget what lives in memory, as the end of the server would."""
+    resources.job_queue().close()
+    st.cache_resource.clear()
+
+
+def bulk_run(app: AppTest, name: str = "one.png", data: bytes | None = None) -> Job:
+    open_page(app, "bulk")
+    app.file_uploader(key="bulk_files").upload(name, data or picture())
+    app.run()
+    click(app, "Start")
+    until_finished(app, BULK)
+    assert not app.exception
+    return job_of(app, BULK)
 
 
 def labelled_archive() -> bytes:
@@ -46,7 +70,7 @@ def test_a_zip_is_counted_run_and_shown(app: AppTest) -> None:
     assert not app.exception
     assert "**9 pictures** ready" in text_of(app)
     click(app, "Start")
-    until_finished(app, "bulk")
+    until_finished(app, BULK)
     assert not app.exception
     shown = {metric.label: metric.value for metric in app.metric}
     assert shown["Pictures"] == "9"
@@ -59,38 +83,210 @@ def test_a_zip_is_counted_run_and_shown(app: AppTest) -> None:
 
 
 def test_the_address_finds_a_run_again(app: AppTest) -> None:
-    open_page(app, "bulk")
-    app.file_uploader(key="bulk_files").upload("one.png", picture())
-    app.run()
-    click(app, "Start")
-    until_finished(app, "bulk")
-    job_id = app.session_state["job_bulk"]
+    job = bulk_run(app)
+    assert app.query_params["run"] == job.id
+    for restart in (False, True):
+        if restart:
+            start_server_again()
+        other = AppTest.from_file(app._script_path, default_timeout=60).run()
+        other.query_params["run"] = job.id
+        open_page(other, "bulk")
+        assert not other.exception
+        assert not other.warning
+        assert {metric.label: metric.value for metric in other.metric}["Pictures"] == "1"
+        next(button for button in other.button if button.label == "Explain this").click().run()
+        assert other.session_state["picture"].data == picture()
 
-    other = AppTest.from_file(app._script_path, default_timeout=60).run()
-    other.query_params["job"] = job_id
-    open_page(other, "bulk")
-    assert not other.exception
-    assert {metric.label: metric.value for metric in other.metric}["Pictures"] == "1"
 
-
-def test_a_run_that_is_gone_says_so(app: AppTest) -> None:
-    app.query_params["job"] = "gone"
-    open_page(app, "bulk")
+@pytest.mark.parametrize("name", ["bulk", "evaluate"])
+def test_a_run_that_is_gone_says_so(app: AppTest, name: str) -> None:
+    app.query_params["run"] = "gone"
+    open_page(app, name)
+    assert not app.exception
     assert "is gone" in app.warning[0].value
 
 
-def test_deleting_a_run_removes_its_files(app: AppTest) -> None:
-    open_page(app, "bulk")
-    app.file_uploader(key="bulk_files").upload("one.png", picture())
+def test_a_run_of_the_other_page_is_not_shown(app: AppTest) -> None:
+    job = bulk_run(app)
+    other = AppTest.from_file(app._script_path, default_timeout=60).run()
+    other.query_params["run"] = job.id
+    open_page(other, "evaluate")
+    assert not other.exception
+    assert "belongs to another page" in other.warning[0].value
+
+
+def test_a_damaged_run_says_so_and_does_not_spoil_the_list(app: AppTest) -> None:
+    job = bulk_run(app)
+    (job.folder / "predictions.parquet").unlink()
     app.run()
-    click(app, "Start")
-    until_finished(app, "bulk")
-    job = resources.job_queue().get(app.session_state["job_bulk"])
-    assert job is not None
-    assert list(job.folder.iterdir())
+    assert not app.exception
+    assert "table of results is missing" in app.error[0].value
+    assert "damaged" in text_of(app)
+    (job.folder / "predictions.parquet").write_bytes(b"garbage")
+    st.cache_resource.clear()
+    app.run()
+    assert not app.exception
+    assert "cannot be read" in app.error[0].value
+
+
+def test_deleting_a_run_removes_its_files_and_says_what_went(app: AppTest) -> None:
+    job = bulk_run(app)
+    assert [path.name for path in (job.folder / "uploads").iterdir()] == ["000000.bin"]
     click(app, "Delete this run")
+    assert not app.exception
     assert not job.folder.exists()
     assert resources.job_queue().get(job.id) is None
+    assert "1 uploaded file" in app.toast[0].value
+    app.query_params["run"] = job.id
+    app.run()
+    assert "is gone" in app.warning[0].value
+
+
+def listed(app: AppTest) -> list[str]:
+    return [button.key.removeprefix("open_") for button in app.button if button.key and button.key.startswith("open_")]
+
+
+@pytest.fixture
+def with_list(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("REALITY_CHECK_LIST_RUNS", "true")
+    get_settings.cache_clear()
+
+
+def test_kept_runs_are_listed_opened_renamed_and_deleted(with_list: None, app: AppTest) -> None:
+    first = bulk_run(app, "first.png")
+    click(app, "New run")
+    second = bulk_run(app, "second.png")
+    click(app, "New run")
+    assert listed(app) == [second.id, first.id]
+    assert "tiny" in text_of(app)
+    app.text_input(key=f"name_{first.id}").set_value("  Case 7 *\n").run()
+    app.button(key=f"rename_{first.id}").click().run()
+    assert resources.job_queue().store.get(first.id).name == "Case 7 *"  # type: ignore[union-attr]
+    app.button(key=f"open_{first.id}").click().run()
+    assert not app.exception
+    assert "Case 7 \\*" in text_of(app)
+    assert app.query_params["run"] == first.id
+    click(app, "New run")
+    app.button(key=f"delete_{second.id}").click().run()
+    assert not app.exception
+    assert listed(app) == [first.id]
+    assert not second.folder.exists()
+    open_page(app, "evaluate")
+    assert listed(app) == []
+
+
+@pytest.mark.parametrize(("address", "headers", "shown"), [
+    ("127.0.0.1", {}, True),
+    ("127.0.0.1", {"X-Forwarded-For": "192.0.2.1"}, False),
+    ("0.0.0.0", {}, False),
+    (None, {}, False),
+])  # fmt: skip
+def test_the_list_is_shown_on_a_machine_of_ones_own_only(
+    app: AppTest, monkeypatch: pytest.MonkeyPatch, address: str | None, headers: dict[str, str], shown: bool
+) -> None:
+    monkeypatch.setattr(session.st, "get_option", lambda name: address)
+    monkeypatch.setattr(type(session.st.context), "headers", headers)
+    assert session.may_list_runs() is shown
+    monkeypatch.setenv("REALITY_CHECK_LIST_RUNS", "false" if shown else "true")
+    get_settings.cache_clear()
+    assert session.may_list_runs() is not shown
+
+
+def test_two_visitors_run_at_once_and_each_sees_their_own(app: AppTest) -> None:
+    other = AppTest.from_file(app._script_path, default_timeout=60).run()
+    gate = hold_the_queue()
+    for visitor, name in ((app, "mine.png"), (other, "yours.png")):
+        open_page(visitor, "bulk")
+        visitor.file_uploader(key="bulk_files").upload(name, picture(seed=len(name)))
+        visitor.run()
+        click(visitor, "Start")
+    assert "1 before it" in text_of(app)
+    assert "2 before it" in text_of(other)
+    gate.set()
+    for visitor, name, foreign in ((app, "mine.png", "yours"), (other, "yours.png", "mine")):
+        until_finished(visitor, BULK)
+        assert not visitor.exception
+        assert visitor.dataframe[-1].value["name"].tolist() == [name]
+        assert foreign not in text_of(visitor)
+
+
+def test_a_cancelled_run_shows_what_it_has_and_goes_on(app: AppTest, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("REALITY_CHECK_BATCH_SIZE", "1")
+    get_settings.cache_clear()
+    reached, go = threading.Event(), threading.Event()
+    advance = Job.advance
+
+    def slowly(job: Job, **counts: int) -> None:
+        if job.done == 3:
+            reached.set()
+            go.wait(30)
+        advance(job, **counts)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Job, "advance", slowly)
+        open_page(app, "bulk")
+        app.file_uploader(key="bulk_files").upload("set.zip", labelled_archive())
+        app.run()
+        click(app, "Start")
+        assert reached.wait(60)
+        app.run()
+        click(app, "Cancel")
+        go.set()
+        until_finished(app, BULK)
+    assert not app.exception
+    assert "Cancelled after 4 of 9" in app.warning[0].value
+    assert {metric.label: metric.value for metric in app.metric}["Pictures"] == "4"
+    click(app, "Continue")
+    until_finished(app, BULK)
+    assert not app.exception
+    assert not app.warning
+    assert {metric.label: metric.value for metric in app.metric}["Pictures"] == "9"
+    assert not [button for button in app.button if button.label == "Continue"]
+
+
+def test_an_interrupted_run_goes_on_when_the_server_starts_again(app: AppTest, monkeypatch: pytest.MonkeyPatch) -> None:
+    gate = hold_the_queue()
+    open_page(app, "evaluate")
+    app.file_uploader(key="evaluate_files").upload("set.zip", labelled_archive())
+    app.run()
+    click(app, "Run the evaluation")
+    run_id = app.session_state["job_evaluation"]
+    threading.Timer(0.2, gate.set).start()
+    start_server_again()
+    monkeypatch.setenv("REALITY_CHECK_RESUME_RUNS", "false")
+    get_settings.cache_clear()
+    app.run()
+    assert not app.exception
+    assert "Interrupted" in app.warning[0].value
+    assert [button for button in app.button if button.label == "Continue"]
+    start_server_again()
+    monkeypatch.setenv("REALITY_CHECK_RESUME_RUNS", "true")
+    get_settings.cache_clear()
+    resources.job_queue()
+    until_finished(app, EVALUATION)
+    assert not app.exception
+    assert app.session_state["job_evaluation"] == run_id
+    assert "9 pictures" in text_of(app)
+
+
+def test_runs_that_are_too_old_go_at_start(app: AppTest, monkeypatch: pytest.MonkeyPatch) -> None:
+    job = bulk_run(app)
+    resources.job_queue().store.update(job.id, finished=time.time() - 3 * 86400)
+    monkeypatch.setenv("REALITY_CHECK_KEEP_DAYS", "2")
+    get_settings.cache_clear()
+    start_server_again()
+    app.run()
+    assert "is gone" in app.warning[0].value
+    assert not job.folder.exists()
+
+
+def hold_the_queue() -> threading.Event:
+    """Something else runs until the event is set."""
+    gate = threading.Event()
+    queue = resources.job_queue()
+    run = queue.store.create("other", "x", checkpoint="", checkpoint_sha256="", settings={})
+    queue.submit(run, lambda job: bool(gate.wait(30)) and None)
+    return gate
 
 
 def test_filter_by_verdict_keeps_only_that_verdict(app: AppTest) -> None:
@@ -98,7 +294,7 @@ def test_filter_by_verdict_keeps_only_that_verdict(app: AppTest) -> None:
     app.file_uploader(key="bulk_files").upload("set.zip", labelled_archive())
     app.run()
     click(app, "Start")
-    until_finished(app, "bulk")
+    until_finished(app, BULK)
     app.pills[0].set_value(["broken"]).run()
     assert app.dataframe[-1].value["name"].tolist() == ["broken.jpg"]
 
@@ -132,7 +328,7 @@ def evaluated(app: AppTest) -> AppTest:
     app.file_uploader(key="evaluate_files").upload("set.zip", labelled_archive())
     app.run()
     click(app, "Run the evaluation")
-    return until_finished(app, "evaluate")
+    return until_finished(app, EVALUATION)
 
 
 def test_one_threshold_moves_every_figure_without_another_run(
@@ -140,8 +336,8 @@ def test_one_threshold_moves_every_figure_without_another_run(
 ) -> None:
     app = evaluated
     assert not app.exception
-    job_id = app.session_state["job_evaluate"]
-    monkeypatch.setattr(tasks, "classify", None)
+    job_id = app.session_state["job_evaluation"]
+    monkeypatch.setattr(tasks, "perform", None)
     slider = app.slider(key=f"threshold_{job_id}")
     assert slider.value == pytest.approx(0.6)
     slider.set_value(0.0).run()
@@ -157,7 +353,7 @@ def test_one_threshold_moves_every_figure_without_another_run(
 
 def test_errors_can_be_explained(evaluated: AppTest) -> None:
     app = evaluated
-    app.slider(key=f"threshold_{app.session_state['job_evaluate']}").set_value(0.0).run()
+    app.slider(key=f"threshold_{app.session_state['job_evaluation']}").set_value(0.0).run()
     app.session_state["evaluation_cell"] = "FP"
     app.run()
     buttons = [button for button in app.button if button.label == "Explain"]
@@ -168,13 +364,13 @@ def test_errors_can_be_explained(evaluated: AppTest) -> None:
 
 
 def test_downloads_hold_the_predictions(evaluated: AppTest) -> None:
-    job = resources.job_queue().get(evaluated.session_state["job_evaluate"])
-    assert job is not None
-    frame = pd.read_parquet(io.BytesIO(tasks.parquet_bytes(job.result.predictions)))
+    result = resources.result_of(job_of(evaluated, EVALUATION))
+    assert isinstance(result, tasks.EvaluationResult)
+    frame = pd.read_parquet(io.BytesIO(tasks.parquet_bytes(result.predictions)))
     assert sorted(frame["label"].unique()) == [0, 1]
-    assert tasks.csv_bytes(job.result.predictions).startswith(b"path,")
-    assert b'"roc_auc"' in tasks.json_bytes(job.result.metrics)
-    report = tasks.report_bytes(job.result)
+    assert tasks.csv_bytes(result.predictions).startswith(b"path,")
+    assert b'"roc_auc"' in tasks.json_bytes(result.metrics)
+    report = tasks.report_bytes(result)
     assert report.lstrip().lower().startswith(b"<!doctype html")
     assert b"http://" not in report.replace(b"http://www.w3.org", b"")
 
@@ -187,7 +383,7 @@ def test_a_server_folder_is_evaluated(app: AppTest) -> None:
     assert not app.exception
     assert {metric.label: metric.value for metric in app.metric} == {"Real": "3", "AI-generated": "3", "Left out": "0"}
     click(app, "Run the evaluation")
-    until_finished(app, "evaluate")
+    until_finished(app, EVALUATION)
     assert not app.exception
     assert "6 pictures" in text_of(app)
 
@@ -208,7 +404,7 @@ def evaluate_archive(app: AppTest, members: dict[str, bytes]) -> AppTest:
     app.file_uploader(key="evaluate_files").upload("set.zip", archive(members))
     app.run()
     click(app, "Run the evaluation")
-    return until_finished(app, "evaluate")
+    return until_finished(app, EVALUATION)
 
 
 @pytest.mark.parametrize("label", ["real", "fake"])
@@ -227,9 +423,7 @@ def test_a_set_without_any_usable_face_says_so(app: AppTest) -> None:
 
 
 def test_a_run_cancelled_before_it_began_shows_no_figures(app: AppTest) -> None:
-    gate = threading.Event()
-    queue = resources.job_queue()
-    queue.submit("other", "x", 1, queue.new_folder(), lambda job: gate.wait(30))
+    gate = hold_the_queue()
     open_page(app, "bulk")
     app.file_uploader(key="bulk_files").upload("one.png", picture())
     app.run()
@@ -251,6 +445,8 @@ def test_a_full_queue_is_explained(app: AppTest, monkeypatch: pytest.MonkeyPatch
     click(app, "Start")
     assert not app.exception
     assert "Try again" in app.error[0].value
+    assert resources.job_queue().store.runs() == []
+    assert [path for path in resources.job_queue().store.folder.iterdir() if path.is_dir()] == []
 
 
 def test_hostile_file_names_stay_text(app: AppTest) -> None:
@@ -259,6 +455,6 @@ def test_hostile_file_names_stay_text(app: AppTest) -> None:
     app.file_uploader(key="bulk_files").upload(name, picture())
     app.run()
     click(app, "Start")
-    until_finished(app, "bulk")
+    until_finished(app, BULK)
     assert not app.exception
     assert not any("[x](https" in element.value for element in app.markdown)

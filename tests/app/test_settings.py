@@ -14,11 +14,11 @@ def test_every_setting_has_a_description() -> None:
 
 
 def test_the_environment_wins_over_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "reality-check.toml").write_text("max_upload_mb = 5\nkeep_hours = 1.5\n")
+    (tmp_path / "reality-check.toml").write_text("max_upload_mb = 5\nkeep_days = 1.5\n")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("REALITY_CHECK_MAX_UPLOAD_MB", "7")
     settings = Settings()
-    assert (settings.max_upload_mb, settings.keep_hours) == (7, 1.5)
+    assert (settings.max_upload_mb, settings.keep_days) == (7, 1.5)
 
 
 def test_an_unknown_setting_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,7 +6,7 @@ import io
 import pytest
 from PIL import Image
 
-from dashboard.tasks import csv_bytes, thumbnail
+from dashboard.tasks import IMAGE_COLUMNS, csv_bytes, images_of, thumbnail
 from model.results import to_frame
 
 
@@ -35,3 +35,9 @@ def test_what_is_no_image_has_no_thumbnail(data: bytes) -> None:
 
 def test_an_empty_run_is_still_a_table() -> None:
     assert csv_bytes(to_frame([])).decode().startswith("path,sha256,")
+
+
+def test_a_table_without_faces_has_no_images() -> None:
+    images = images_of(to_frame([]))
+    assert tuple(images.columns) == IMAGE_COLUMNS
+    assert images.empty

@@ -122,7 +122,7 @@ def test_bulk_runs_survives_a_reload_and_downloads(visitor: Page, server: Server
     upload(page, archive(tmp_path))
     expect(page.get_by_text("7 pictures ready to be checked")).to_be_visible()
     page.get_by_role("button", name="Start").click()
-    expect(page).to_have_url(re.compile(r"\?job=[\w-]{20,}"))
+    expect(page).to_have_url(re.compile(r"\?run=[\w-]{20,}"))
     page.reload()
     expect(page.get_by_text(re.compile("^Took "))).to_be_visible(timeout=120_000)
     expect(page.get_by_test_id("stDataFrame")).to_be_visible()

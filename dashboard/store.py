@@ -1,0 +1,472 @@
+"""Runs on disk: an index in SQLite, and for each run one folder with all that it has.
+
+    runs.sqlite              the index; one row per run
+    RUN/run.json             the same row, from which a damaged index is made again
+    RUN/uploads/             images and archives that a visitor sent; those in a server folder stay where they are
+    RUN/...                  what `dashboard.tasks` keeps: list of images, labels, journal, table, metrics, thumbnails
+
+A run is known by its id, which cannot be guessed and may stand in an address. Whoever works on a run holds its claim, a
+lock that ends with the process; a run that is queued or running and held by nobody was interrupted. May be used from
+several threads and processes: each call has a connection of its own.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import re
+import secrets
+import shutil
+import sqlite3
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field, fields, replace
+from pathlib import Path
+from typing import Any
+
+BULK, EVALUATION = "bulk", "evaluation"
+QUEUED, RUNNING, DONE, CANCELLED, FAILED = "queued", "running", "done", "cancelled", "failed"
+INTERRUPTED = "interrupted"
+_DELETING = "deleting"  # hidden; goes for good once nobody works on it
+INDEX, RECORD, CLAIM = "runs.sqlite", "run.json", "claim"
+UPLOADS, TABLE, METRICS = "uploads", "predictions.parquet", "metrics.json"
+BUSY_SECONDS = 30.0
+_ID = re.compile(r"[\w-]{16,64}", re.ASCII)
+# Each brings the index from the version that is its position to the next; never edited once released.
+MIGRATIONS = (
+    """
+    CREATE TABLE run (
+        id TEXT PRIMARY KEY,
+        kind TEXT NOT NULL,
+        name TEXT NOT NULL,
+        state TEXT NOT NULL,
+        created REAL NOT NULL,
+        began REAL,
+        finished REAL,
+        seconds REAL NOT NULL,
+        total INTEGER NOT NULL,
+        done INTEGER NOT NULL,
+        counts TEXT NOT NULL,
+        checkpoint TEXT NOT NULL,
+        checkpoint_sha256 TEXT NOT NULL,
+        settings TEXT NOT NULL,
+        origin TEXT,
+        digest TEXT,
+        owner TEXT,
+        error TEXT
+    );
+    CREATE INDEX run_created ON run (created DESC);
+    """,
+)
+_log = logging.getLogger(__name__)
+
+
+class StoreError(RuntimeError):
+    """Something that cannot be kept or read; the message says what and why."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run as the index has it.
+
+    Attributes
+    ----------
+    kind : {"bulk", "evaluation"}
+    created, began, finished : float or None
+        Seconds since 1970: handed in, begun (its present attempt), ended.
+    seconds : float
+        Time worked, over all attempts that ended.
+    total, done : int
+        Images in all, and judged.
+    counts : dict of str to int
+        Images per verdict, and `errors`.
+    settings : dict
+        What the result depends on beside images and checkpoint: thresholds, precision, tier, batch size.
+    origin : str or None
+        Place on the server that the images come from; None for uploads.
+    digest : str or None
+        SHA-256 over name and SHA-256 of every image, once all are judged.
+    owner : str or None
+        Whose run it is, where people sign in.
+    damage : str or None
+        Why the run cannot be shown although it should; None for a sound one. Not stored.
+    """
+
+    id: str
+    kind: str
+    name: str
+    folder: Path
+    checkpoint: str
+    checkpoint_sha256: str
+    settings: dict[str, Any]
+    state: str = QUEUED
+    created: float = 0.0
+    began: float | None = None
+    finished: float | None = None
+    seconds: float = 0.0
+    total: int = 0
+    done: int = 0
+    counts: dict[str, int] = field(default_factory=dict)
+    origin: str | None = None
+    digest: str | None = None
+    owner: str | None = None
+    error: str | None = None
+    damage: str | None = None
+
+    @property
+    def uploads(self) -> Path:
+        """Where the images that were sent lie."""
+        return self.folder / UPLOADS
+
+    @property
+    def table(self) -> Path:
+        """The finished table, one row per face."""
+        return self.folder / TABLE
+
+    @property
+    def metrics(self) -> Path:
+        """The figures of a finished evaluation."""
+        return self.folder / METRICS
+
+
+@dataclass(frozen=True)
+class Deleted:
+    """What went with a run. `uploads` counts files that were sent; images in server folders are never touched."""
+
+    name: str
+    uploads: int
+    others: int
+    size: int
+
+
+_JSON = ("counts", "settings")
+_COLUMNS = tuple(entry.name for entry in fields(Run) if entry.name not in ("folder", "damage"))
+_CHANGEABLE = frozenset(_COLUMNS) - {"id", "kind", "created"}
+
+
+class RunStore:
+    """Runs below one folder, which only this user may read.
+
+    Raises
+    ------
+    StoreError
+        If the folder cannot be written, or its index is of a newer version.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._claims: dict[str, sqlite3.Connection] = {}
+        self._lock = threading.Lock()
+        try:
+            folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+            self._open()
+        except OSError as error:
+            raise StoreError(f"The run folder cannot be written ({error.strerror or error}).") from error
+
+    def create(
+        self,
+        kind: str,
+        name: str,
+        *,
+        checkpoint: str,
+        checkpoint_sha256: str,
+        settings: dict[str, Any],
+        origin: str | None = None,
+        owner: str | None = None,
+    ) -> Run:
+        """A new run with an empty folder, held by this process until `release`."""
+        key = secrets.token_urlsafe(16)
+        run = Run(
+            key,
+            kind,
+            name,
+            self.folder / key,
+            checkpoint,
+            checkpoint_sha256,
+            settings,
+            created=time.time(),
+            origin=origin,
+            owner=owner,
+        )
+        try:
+            run.folder.mkdir(mode=0o700)
+            run.uploads.mkdir()
+        except OSError as error:
+            raise StoreError(f"A new run cannot be written ({error.strerror or error}).") from error
+        self.claim(key)  # before it is listed: another server must not take it for interrupted
+        try:
+            self._insert(run)
+        except StoreError:
+            self.release(key)
+            shutil.rmtree(run.folder, ignore_errors=True)
+            raise
+        return run
+
+    def get(self, run_id: str | None, *, owner: str | None = None) -> Run | None:
+        """The run of this id, if there is one and it is the owner's; None for `owner` asks nobody."""
+        found = self._select("id = ?", (run_id or "",), owner)
+        return found[0] if found else None
+
+    def runs(self, *, kind: str | None = None, owner: str | None = None) -> list[Run]:
+        """All runs, or those of one kind or owner, the newest first; damaged ones say why."""
+        return self._select("? IS NULL OR kind = ?", (kind, kind), owner)
+
+    def update(self, run_id: str, **changes: Any) -> Run | None:
+        """Change columns of a run; returns the run as it is now, None when it is gone."""
+        if unknown := changes.keys() - _CHANGEABLE:
+            raise TypeError(f"a run has no changeable {', '.join(sorted(unknown))}")
+        values = [json.dumps(value) if name in _JSON else value for name, value in changes.items()]
+        assignments = ", ".join(f"{name} = ?" for name in changes)  # names were checked above
+        with self._connected() as index:
+            index.execute(f"UPDATE run SET {assignments} WHERE id = ? AND state != ?", [*values, run_id, _DELETING])
+        run = self.get(run_id)
+        if run is not None:
+            _record(run)
+        return run
+
+    def delete(self, run_id: str) -> Deleted | None:
+        """Delete a run with everything in its folder; None when there is none.
+
+        Of a run that someone works on, only the row goes out of sight; `release` does the rest.
+
+        Raises
+        ------
+        StoreError
+            If files cannot be deleted; the run stays out of sight, and the next start tries again.
+        """
+        run = self.get(run_id)
+        if run is None:
+            return None
+        deleted = _inventory(run)
+        with self._connected() as index:
+            index.execute("UPDATE run SET state = ? WHERE id = ?", (_DELETING, run_id))
+        if not run.folder.is_dir():
+            self._erase(run_id)
+        elif run_id not in self._claims and self.claim(run_id):
+            self.release(run_id)
+        return deleted
+
+    def interrupted(self) -> list[Run]:
+        """Every run that was left unfinished and nobody works on, the oldest first, now in the state `interrupted`.
+
+        The time that a lost attempt worked is known by its last sign of life and added to `seconds`.
+        """
+        found = []
+        for run in reversed(self._select("state IN (?, ?, ?)", (QUEUED, RUNNING, INTERRUPTED), None)):
+            if run.id in self._claims:
+                continue
+            if self.claim(run.id):
+                worked = max(0.0, _last_sign(run) - run.began) if run.began and run.state == RUNNING else 0.0
+                changed = self.update(run.id, state=INTERRUPTED, seconds=run.seconds + worked)
+                self.release(run.id)
+                found += [changed] if changed else []
+            elif run.damage:
+                self.update(run.id, state=FAILED, error=run.damage)
+        return found
+
+    def tidy(self, keep_days: float | None = None) -> list[Deleted]:
+        """Finish deletions that were cut short, and delete runs that ended more than `keep_days` ago."""
+        with self._connected() as index:
+            marked = index.execute("SELECT id FROM run WHERE state = ?", (_DELETING,)).fetchall()
+        for (run_id,) in marked:
+            if not (self.folder / run_id).is_dir():
+                self._erase(run_id)
+            elif self.claim(run_id):
+                self.release(run_id)
+        if keep_days is None:
+            return []
+        oldest = time.time() - keep_days * 86400
+        gone = [
+            self.delete(run.id)
+            for run in self.runs()
+            if (run.finished or run.created) < oldest and run.state not in (QUEUED, RUNNING)
+        ]
+        return [deleted for deleted in gone if deleted is not None]
+
+    def claim(self, run_id: str) -> bool:
+        """Take a run to work on; True if this process has it now, False if another one has or it has no folder."""
+        with self._lock:
+            if run_id in self._claims:
+                return True
+            if not (self.folder / run_id).is_dir():
+                return False
+            place = self.folder / run_id / CLAIM
+            lock = sqlite3.connect(place, timeout=0, isolation_level=None, check_same_thread=False)
+            try:
+                lock.execute("BEGIN EXCLUSIVE")
+            except sqlite3.Error:
+                lock.close()
+                return False
+            self._claims[run_id] = lock
+            return True
+
+    def release(self, run_id: str) -> None:
+        """Give a run back. One that was deleted meanwhile goes now; `StoreError` if its files cannot be deleted."""
+        with self._connected() as index:
+            row = index.execute("SELECT state FROM run WHERE id = ?", (run_id,)).fetchone()
+        try:
+            if row is not None and row[0] == _DELETING:
+                shutil.rmtree(self.folder / run_id)
+                self._erase(run_id)
+        except OSError as error:
+            raise StoreError(f"The files of the run cannot be deleted ({error.strerror or error}).") from error
+        finally:
+            with self._lock:
+                lock = self._claims.pop(run_id, None)
+            if lock is not None:
+                lock.close()
+
+    def close(self) -> None:
+        """Give back everything that this process holds."""
+        for run_id in list(self._claims):
+            self.release(run_id)
+
+    def _open(self) -> None:
+        """Bring the index up to date; a lost or damaged one is made again from the runs' own records."""
+        try:
+            new = self._migrate()
+        except sqlite3.OperationalError as error:  # no space, no permission, locked: nothing is wrong with the file
+            raise StoreError(f"The index of runs cannot be opened ({error}).") from error
+        except sqlite3.DatabaseError as error:
+            aside = self.folder / f"{INDEX}.damaged-{time.time():.0f}"
+            _log.error("the index of runs is damaged (%s): kept as %s and made again", error, aside.name)
+            os.replace(self.folder / INDEX, aside)
+            for suffix in ("-wal", "-shm"):
+                (self.folder / (INDEX + suffix)).unlink(missing_ok=True)
+            new = self._migrate()
+        if new:
+            for folder in self.folder.iterdir():
+                if folder.is_dir() and _ID.fullmatch(folder.name):
+                    self._insert(_recovered(folder))
+
+    def _migrate(self) -> bool:
+        """Apply what is missing of `MIGRATIONS`; True when there was no index."""
+        with self._connection() as index:
+            index.execute("PRAGMA journal_mode = WAL")
+            if (answer := index.execute("PRAGMA quick_check(1)").fetchone()[0]) != "ok":
+                raise sqlite3.DatabaseError(answer)
+            index.execute("BEGIN IMMEDIATE")  # two servers may start at one time
+            version = int(index.execute("PRAGMA user_version").fetchone()[0])
+            if version > len(MIGRATIONS):
+                raise StoreError(
+                    f"The index of runs has version {version}, and this program knows {len(MIGRATIONS)}. "
+                    "Use the newer program, or another data folder."
+                )
+            for script in MIGRATIONS[version:]:
+                for statement in filter(str.strip, script.split(";")):
+                    index.execute(statement)
+            index.execute(f"PRAGMA user_version = {len(MIGRATIONS)}")
+            index.execute("COMMIT")
+        return version == 0
+
+    @contextmanager
+    def _connection(self) -> Iterator[sqlite3.Connection]:
+        index = sqlite3.connect(self.folder / INDEX, timeout=BUSY_SECONDS, isolation_level=None)
+        try:
+            index.execute("PRAGMA synchronous = NORMAL")
+            index.execute("PRAGMA secure_delete = ON")  # names of deleted runs do not stay in free pages
+            yield index
+        finally:
+            index.close()
+
+    @contextmanager
+    def _connected(self) -> Iterator[sqlite3.Connection]:
+        """A connection for one call; each statement is its own transaction."""
+        try:
+            with self._connection() as index:
+                yield index
+        except sqlite3.Error as error:
+            raise StoreError(f"The index of runs cannot be used ({error}).") from error
+
+    def _insert(self, run: Run) -> None:
+        row = [json.dumps(getattr(run, name)) if name in _JSON else getattr(run, name) for name in _COLUMNS]
+        with self._connected() as index:
+            index.execute(f"INSERT INTO run ({', '.join(_COLUMNS)}) VALUES ({', '.join('?' * len(row))})", row)
+        _record(run)
+
+    def _select(self, condition: str, values: tuple[Any, ...], owner: str | None) -> list[Run]:
+        query = (
+            f"SELECT {', '.join(_COLUMNS)} FROM run WHERE ({condition}) AND state != ? AND (? IS NULL OR owner = ?) "
+            "ORDER BY created DESC"
+        )
+        with self._connected() as index:
+            rows = index.execute(query, (*values, _DELETING, owner, owner)).fetchall()
+        return [self._run(dict(zip(_COLUMNS, row, strict=True))) for row in rows]
+
+    def _run(self, row: dict[str, Any]) -> Run:
+        folder = self.folder / row["id"]
+        try:
+            parsed = {name: json.loads(row[name]) for name in _JSON}
+        except ValueError:
+            return Run(**row | dict.fromkeys(_JSON, {}), folder=folder, damage="its entry in the index cannot be read")
+        run = Run(**row | parsed, folder=folder)
+        return replace(run, damage=_damage(run))
+
+    def _erase(self, run_id: str) -> None:
+        with self._connected() as index:
+            index.execute("DELETE FROM run WHERE id = ?", (run_id,))
+            index.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+
+
+def write_atomically(path: Path, data: bytes) -> None:
+    """Replace a file in one step: whoever reads it finds the old or the new content."""
+    partial = path.with_name(path.name + ".partial")
+    with partial.open("wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(partial, path)
+
+
+def _damage(run: Run) -> str | None:
+    if not run.folder.is_dir():
+        return "its folder is missing"
+    if run.state == DONE:
+        if not run.table.is_file():
+            return "its table of results is missing"
+        if run.kind == EVALUATION and not run.metrics.is_file():
+            return "its figures are missing"
+    return None
+
+
+def _record(run: Run) -> None:
+    """Keep the row beside the run's files, for the day that the index is lost."""
+    content = {name: getattr(run, name) for name in _COLUMNS}
+    try:
+        write_atomically(run.folder / RECORD, json.dumps(content, ensure_ascii=False, indent=2).encode())
+    except OSError as error:  # the index has it
+        _log.warning("the record of a run could not be written: %s", error.strerror or error)
+
+
+def _recovered(folder: Path) -> Run:
+    """The run of a folder by its own record."""
+    try:
+        content = json.loads((folder / RECORD).read_text("utf-8"))
+        known = {name: content[name] for name in _COLUMNS}
+        if not isinstance(known["settings"], dict) or not isinstance(known["counts"], dict):
+            raise ValueError("not a record of a run")
+        return Run(**known | {"id": folder.name}, folder=folder)
+    except (OSError, ValueError, KeyError, TypeError):
+        kind = EVALUATION if (folder / METRICS).is_file() else BULK
+        error = "its record was lost with a damaged index"
+        created = folder.stat().st_mtime
+        return Run(folder.name, kind, "(unknown)", folder, "", "", {}, FAILED, created=created, error=error)
+
+
+def _inventory(run: Run) -> Deleted:
+    uploads, others, size = 0, 0, 0
+    for path in run.folder.rglob("*"):
+        with suppress(OSError):
+            if path.is_file():
+                sent = run.uploads in path.parents
+                uploads, others = uploads + sent, others + (not sent)
+                size += path.stat().st_size
+    return Deleted(run.name, uploads, others, size)
+
+
+def _last_sign(run: Run) -> float:
+    """When a run that was cut off last wrote something."""
+    return max((path.stat().st_mtime for path in run.folder.glob("*") if not path.name.startswith(CLAIM)), default=0.0)
