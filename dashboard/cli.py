@@ -62,6 +62,14 @@ class Architecture(StrEnum):
 
 Checkpoint = Annotated[str | None, typer.Option("--checkpoint", "-c", help="Name or path of a checkpoint.")]
 Arithmetic = Annotated[Precision | None, typer.Option(help="Arithmetic; the setting `precision` if not given.")]
+ClusterBy = Annotated[
+    str | None,
+    typer.Option(metavar="COLUMN", help="Column that says which images belong together, such as the person shown."),
+]
+Root = Annotated[
+    Path | None,
+    typer.Option(metavar="FOLDER", help="What a table's paths are relative to; else its own folder."),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
 
 
@@ -131,6 +139,108 @@ def classify(
 
 
 @app.command()
+def explain(
+    image: Annotated[Path, typer.Argument(help="Image file.")],
+    packet: Annotated[
+        Path | None, typer.Option(help="Evidence packet to write (.zip); it holds the original file.")
+    ] = None,
+    report: Annotated[
+        list[Path] | None, typer.Option(help="One-page report to write, .html or .pdf; may be repeated.")
+    ] = None,
+    checkpoint: Checkpoint = None,
+    precision: Arithmetic = None,
+) -> None:
+    """Say what moved the score of one image, part by part; write it down for a reviewer."""
+    with _usable():
+        from dashboard.overlay import overlay
+        from dashboard.report import image_report
+        from model import packet as packets
+        from model.sources import Source
+
+        for path in report or []:
+            if path.suffix.lower() not in (".html", ".pdf"):
+                raise UnusableError(f"{path}: a report ends in .html or .pdf.")
+        name = _printable(str(image))
+        data = Source(name, image).read()
+        detector = _detector(checkpoint, precision)
+        result = detector.classify(data, name=name)
+        digest = None
+        if packet is not None:
+            written = packets.build(detector, data, result=result, paint=overlay)
+            packet.write_bytes(written)
+            digest = packets.digest(written)
+        if report:
+            created = time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime())
+            page = image_report.image_report(detector, data, result, digest=digest, created=created)
+            for path in report:
+                text = path.suffix.lower() == ".html"
+                path.write_bytes(image_report.html(page).encode() if text else image_report.pdf(page))
+        _print_result(result, as_json=False)
+        _print_error_rates(detector, [result.verdict])
+        for line in image_report.ledger_lines(result.deciding) if result.deciding else ():
+            typer.echo(f"{line.log_odds:+8.3f}  {line.region}")
+    if result.logit is not None:
+        typer.echo(f"{result.logit:+8.3f}  Sum: the logit")
+    for path in [*([packet] if packet is not None else []), *(report or [])]:
+        typer.echo(f"Wrote {path}", err=True)
+    if digest is not None:
+        typer.echo(f"Packet digest {digest}")
+    if result.error is not None:
+        raise typer.Exit(SOME_FAILED)
+
+
+@app.command()
+def verify(
+    packet: Annotated[Path, typer.Argument(metavar="PACKET", help="Evidence packet, as explain --packet writes it.")],
+    digest: Annotated[
+        str | None, typer.Option(metavar="HEX", help="Digest noted when it was made, such as that on the report.")
+    ] = None,
+    checkpoint: Annotated[
+        str | None,
+        typer.Option("--checkpoint", "-c", help="Name or path of a checkpoint to look among, beside the bundled ones."),
+    ] = None,
+    hashes_only: Annotated[bool, typer.Option("--hashes-only", help="Do not judge the original again.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Check an evidence packet: hash everything anew, judge the original again, say what agrees and what differs.
+
+    Exit code 0: everything agrees; 1: something differs or could not be checked; 2: the file is not a packet.
+    """
+    with _usable():
+        from dashboard.overlay import overlay
+        from model import packet as packets
+        from model.checkpoint import list_checkpoints, read_info, resolve
+
+        data = packets.read(packet)
+        at_hand = list_checkpoints() + ([] if checkpoint is None else [read_info(resolve(checkpoint))])
+        found = packets.verify(
+            data,
+            name=_printable(str(packet)),
+            expected=digest,
+            checkpoints=at_hand,
+            judge=not hashes_only,
+            paint=overlay,
+        )
+    if as_json:
+        checks = [vars(check) for check in found.checks]
+        typer.echo(json.dumps({"digest": found.digest, "agrees": found.agrees, "checks": checks}, indent=2))
+    else:
+        for check in found.checks:
+            within = f" (within {check.tolerance})" if check.tolerance and check.outcome == "agrees" else ""
+            typer.echo(f"{check.outcome:11}  {check.item}: {check.detail}{within}")
+        typer.echo(f"Packet digest {found.digest}")
+        bad = len(found.failed)
+        typer.echo(
+            "Everything agrees."
+            if found.agrees
+            else f"{bad} of {len(found.checks)} items {'differs' if bad == 1 else 'differ'} or could not be checked: "
+            + "; ".join(check.item for check in found.failed[:_SHOWN])
+        )
+    if not found.agrees:
+        raise typer.Exit(SOME_FAILED)
+
+
+@app.command()
 def bulk(
     source: Annotated[
         str, typer.Argument(metavar="FOLDER|ZIP|LIST", help="LIST: a .txt file with one path per line; - reads stdin.")
@@ -166,6 +276,7 @@ def evaluate(
     source: Annotated[
         Path, typer.Argument(metavar="FOLDER|CSV|ZIP", help="Folders real/ and fake/, or a table with path and label.")
     ],
+    root: Root = None,
     out: Annotated[Path | None, typer.Option(help="Folder for metrics.json, predictions and report.html.")] = None,
     checkpoint: Checkpoint = None,
     tier: Annotated[Tier, typer.Option(help="Judge copies as this kind of delivery brings them.")] = Tier.clean,
@@ -173,10 +284,7 @@ def evaluate(
         list[str] | None,
         typer.Option(metavar="COLUMN", help="Column whose values are compared; may be repeated. `group` if not given."),
     ] = None,
-    cluster_by: Annotated[
-        str | None,
-        typer.Option(metavar="COLUMN", help="Column that says which images belong together, e.g. the person shown."),
-    ] = None,
+    cluster_by: ClusterBy = None,
     prevalence: Annotated[
         float | None, typer.Option(help="Share of AI-generated images where the detector will be used, 0 to 1.")
     ] = None,
@@ -194,8 +302,10 @@ def evaluate(
         from dashboard.settings import get_settings
         from model.checkpoint import training_hashes
         from model.dataset import load_labelled
+        from model.metrics import Costs
 
-        labelled = load_labelled(source)
+        labelled = load_labelled(source, root=root)
+        Costs(cost_fp, cost_fn, 0.5 if prevalence is None else prevalence)  # refused before the work, not after it
         columns = group_by or ["group"]
         for column in (*columns, *([cluster_by] if cluster_by is not None else [])):
             if column not in labelled.frame:
@@ -232,6 +342,39 @@ def evaluate(
     if len(errors):
         _list(errors.tolist(), _counted(len(errors), *_IMAGES) + " not be read:")
         raise typer.Exit(SOME_FAILED)
+
+
+@app.command()
+def compare(
+    run_a: Annotated[
+        Path, typer.Argument(metavar="RUN_A", help="Folder that evaluate --out wrote, or its predictions table.")
+    ],
+    run_b: Annotated[Path, typer.Argument(metavar="RUN_B", help="Another evaluation of the same images.")],
+    out: Annotated[Path | None, typer.Option(help="CSV of every image with both scores; those apart first.")] = None,
+    threshold_a: Annotated[
+        float | None, typer.Option(min=0, max=1, help="A calls fake from this probability; else its own threshold.")
+    ] = None,
+    threshold_b: Annotated[float | None, typer.Option(min=0, max=1, help="The same of B.")] = None,
+    cluster_by: ClusterBy = None,
+    as_json: AsJson = False,
+) -> None:
+    """Compare two evaluations of the same images: which is better, how sure is that, where do they disagree."""
+    with _usable():
+        from dashboard import evaluation
+        from model import metrics
+        from model.results import write_csv
+
+        found = metrics.compare(
+            evaluation.read_predictions(run_a),
+            evaluation.read_predictions(run_b),
+            threshold_a=threshold_a,
+            threshold_b=threshold_b,
+            cluster_by=cluster_by,
+        )
+        if out is not None:
+            write_csv(found.images.drop(columns=["row_a", "row_b"]), out)
+            typer.echo(f"Wrote {out}", err=True)
+    typer.echo(evaluation.json_text(found.figures) if as_json else evaluation.comparison_text(found), nl=not as_json)
 
 
 @app.command()
@@ -293,20 +436,32 @@ def measure(
 @app.command()
 def audit(
     source: Annotated[Path, typer.Argument(metavar="FOLDER|CSV|ZIP", help="A labelled set, as for evaluate.")],
+    root: Root = None,
     checkpoint: Checkpoint = None,
+    predictions: Annotated[
+        Path | None, typer.Option(help="Results of evaluate or bulk on this set: checks faces and scores as well.")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Look for what would make an evaluation on a labelled set misleading."""
+    """Look for what would make an evaluation on a labelled set misleading.
+
+    Columns of a table that begin with original_ (original_format, original_width ...) are checked as facts about the
+    files that the images were made from.
+    """
     with _usable():
+        from dashboard.evaluation import read_predictions
         from dashboard.settings import get_settings
         from model.audit import audit as examine
         from model.checkpoint import read_info, resolve, training_hashes
         from model.dataset import load_labelled
 
-        labelled = load_labelled(source)
+        labelled = load_labelled(source, root=root)
         info = read_info(resolve(checkpoint or get_settings().default_checkpoint))
-        found = examine(labelled, training=training_hashes(info))
-        findings = [finding.to_dict() for finding in found]
+        trained_on = training_hashes(info)
+        if trained_on is None:
+            typer.echo(f"{info.name} does not say what it was trained on: overlap is not checked.", err=True)
+        results = labelled.attach(read_predictions(predictions)) if predictions is not None else None
+        findings = [finding.to_dict() for finding in examine(labelled, results, training=trained_on)]
     if as_json:
         typer.echo(json.dumps(findings, indent=2, ensure_ascii=False))
         return

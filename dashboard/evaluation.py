@@ -1,4 +1,4 @@
-"""An evaluation from labelled images to files: what `reality-check evaluate` does."""
+"""An evaluation from labelled images to files, and two of them side by side: `reality-check evaluate` and `compare`."""
 
 from __future__ import annotations
 
@@ -10,17 +10,41 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import pyarrow as pa
 
 from dashboard import report
 from model import metrics
 from model.audit import audit
 from model.checkpoint import Hashes
-from model.dataset import LabelledSet
+from model.dataset import LABELS, LabelledSet
 from model.detector import Detector
-from model.results import ImageResult, to_frame, write_csv, write_parquet
+from model.results import COLUMNS, TEXT_COLUMNS, ImageResult, to_frame, unguard_text, write_csv, write_parquet
 from model.tiers import tier
 
+PREDICTIONS = ("predictions.parquet", "predictions.csv")
 _CHUNK = 256  # results turned into table rows at a time; evidence maps are dropped there
+_SHOWN = 10  # images that are named in a comparison
+_TITLES = {
+    "accuracy": "Accuracy",
+    "balanced_accuracy": "Balanced accuracy",
+    "precision": "Precision",
+    "recall": "Recall",
+    "specificity": "Specificity",
+    "fpr": "False positive rate",
+    "f1": "F1",
+    "roc_auc": "ROC AUC",
+    "average_precision": "Average precision",
+    "eer": "Equal error rate",
+    "ece": "Calibration error",
+    "brier": "Brier score",
+    "aurc": "Area under risk-coverage",
+}
+_LEFT_OUT = {
+    "only_in_a": "Only in A",
+    "only_in_b": "Only in B",
+    "labels_differ": "Labels differ",
+    "unscored": "Without a score",
+}
 
 
 @dataclass(frozen=True)
@@ -98,12 +122,36 @@ def measure(
 def write(evaluation: Evaluation, folder: Path) -> list[Path]:
     """Write `metrics.json`, `predictions.csv`, `predictions.parquet` and `report.html`; returns their paths."""
     folder.mkdir(parents=True, exist_ok=True)
-    paths = [folder / name for name in ("metrics.json", "predictions.csv", "predictions.parquet", "report.html")]
+    paths = [folder / name for name in ("metrics.json", *PREDICTIONS, "report.html")]
     paths[0].write_text(json_text(evaluation.metrics), "utf-8")
-    write_csv(evaluation.predictions, paths[1])
-    write_parquet(evaluation.predictions, paths[2])
+    write_parquet(evaluation.predictions, paths[1])
+    write_csv(evaluation.predictions, paths[2])
     paths[3].write_text(report.render(evaluation.metrics, evaluation.predictions), "utf-8")
     return paths
+
+
+def read_predictions(path: Path) -> pd.DataFrame:
+    """Predictions as `write` wrote them: the table itself, or the folder that holds it.
+
+    Raises
+    ------
+    model.metrics.MetricsError
+        If there is no such table.
+    """
+    found = next((path / name for name in PREDICTIONS if (path / name).is_file()), path)
+    if not found.is_file():
+        raise metrics.MetricsError(f"{path}: there is no table of predictions. Make one with `evaluate --out FOLDER`.")
+    try:
+        if found.suffix.lower() in (".parquet", ".pq"):
+            return pd.read_parquet(found)
+        # As text, then through Python's own float: pandas' parser is fast rather than exact.
+        table = pd.read_csv(found, dtype=str, keep_default_na=False, na_values=[""]).rename(columns=unguard_text)
+        numbers = [name for name in table if name in COLUMNS and name not in (*TEXT_COLUMNS, "label")]
+        for name in table:
+            table[name] = table[name].map(float if name in numbers else unguard_text, na_action="ignore")
+        return table.astype(dict.fromkeys(numbers, "float64"))
+    except (OSError, ValueError, pa.ArrowException) as error:
+        raise metrics.MetricsError(f"{found}: cannot be read as a table of predictions ({error}).") from error
 
 
 def json_text(figures: dict[str, Any]) -> str:
@@ -120,23 +168,54 @@ def summary(figures: dict[str, Any]) -> str:
         f"At threshold {figures['threshold']:.3f}: {tn:,} real kept, {fp:,} real flagged, {fn:,} fake missed, "
         f"{tp:,} fake found.",
     ]
-    wanted = {
-        "accuracy": "Accuracy",
-        "balanced_accuracy": "Balanced accuracy",
-        "precision": "Precision",
-        "recall": "Recall",
-        "specificity": "Specificity",
-        "f1": "F1",
-        "roc_auc": "ROC AUC",
-        "average_precision": "Average precision",
-        "eer": "Equal error rate",
-        "ece": "Calibration error",
-    }
-    lines += [f"  {title:<26}{rate_text(figures[name])}" for name, title in wanted.items()]
+    lines += [f"  {title:<26}{rate_text(figures[name])}" for name, title in _TITLES.items() if name in figures]
     for target, entry in figures["tpr_at_fpr"].items():
-        lines.append(f"  {f'Recall at {float(target):.1%} FPR':<26}{rate_text(entry)}")
+        lines.append(_at_fpr(target, entry))
+    if (prevalence := figures["ppv"].get("prevalence")) is not None:
+        lines += [
+            f"Where {prevalence:.1%} of the images are fake:",
+            f"  {'Flagged ones that are fake':<26}{rate_text(figures['ppv'])}",
+            f"  {'Passed ones that are real':<26}{rate_text(figures['npv'])}",
+            f"  {'Mean cost per image':<26}{rate_text(figures['cost']['at_threshold'])}",
+        ]
     lines += [f"{entry['code']} ({entry['severity']}): {entry['title']}" for entry in figures["audit"]]
     return "\n".join(lines)
+
+
+def comparison_text(comparison: metrics.Comparison) -> str:
+    """Two runs side by side as a few lines for a terminal."""
+    figures = comparison.figures
+    agreement, test = figures["agreement"], figures["mcnemar"]
+    lines = [
+        f"{figures['n']:,} images in both ({figures['n_real']:,} real, {figures['n_fake']:,} fake), matched by "
+        f"{figures['matched_by']}."
+    ]
+    for name, title in _LEFT_OUT.items():
+        if count := figures["left_out"][name]["count"]:
+            lines.append(f"  {title:<26}{count:,}, such as {figures['left_out'][name]['names'][0]}")
+    lines += [
+        f"At thresholds {figures['threshold_a']:.3f} and {figures['threshold_b']:.3f}: both right "
+        f"{agreement['both_right']:,}, only A {agreement['only_a']:,}, only B {agreement['only_b']:,}, neither "
+        f"{agreement['neither']:,}.",
+        f"McNemar's test: p = {test['p_value']:.4g} ({test['method']})."
+        if test["p_value"] is not None
+        else f"McNemar's test: nothing to test, {test['reason']}.",
+        "A less B:",
+    ]
+    for name, rate in figures["differences"].items():
+        kind, _, target = name.partition(" ")
+        lines.append(_at_fpr(target, rate) if target else f"  {_TITLES[kind]:<26}{rate_text(rate)}")
+    apart = comparison.images[comparison.images["disagree"]]
+    lines.append(f"Flagged by one alone: {len(apart):,} images.")
+    for row in apart.head(_SHOWN).itertuples():
+        lines.append(f"  {row.path}: {LABELS[row.label]}, A {row.p_a:.4f}, B {row.p_b:.4f}")
+    if len(apart) > _SHOWN:
+        lines.append(f"  and {len(apart) - _SHOWN:,} more")
+    return "\n".join(lines)
+
+
+def _at_fpr(target: str, entry: dict[str, Any]) -> str:
+    return f"  {f'Recall at {float(target):.1%} FPR':<26}{rate_text(entry)}"
 
 
 def rate_text(entry: dict[str, Any]) -> str:

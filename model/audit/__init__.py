@@ -1,7 +1,7 @@
 """What would make an evaluation a lie: checks of a labelled set, each with a stable code.
 
 - RC001 class imbalance
-- RC002 the file gives the label away
+- RC002 the file gives the label away, or the original that it was made from
 - RC003 duplicates, across labels and splits above all
 - RC004 too few images for the claim
 - RC005 the framing of the faces gives the label away
@@ -18,10 +18,10 @@ import pandas as pd
 
 from model.audit._controls import real_control, training_overlap
 from model.audit._duplicates import NEAR_BITS, duplicates, near_pairs
-from model.audit._facts import file_facts, perceptual_hash
+from model.audit._facts import file_facts, perceptual_hash, stated_facts
 from model.audit._finding import MAX_NAMED, SEVERITIES, Finding
 from model.audit._framing import framing_leak
-from model.audit._header import format_leak, header_scores
+from model.audit._header import format_leak, header_scores, original_leak
 from model.audit._size import class_imbalance, too_few
 from model.checkpoint import Hashes
 from model.dataset import LabelledSet
@@ -39,8 +39,10 @@ __all__ = [
     "framing_leak",
     "header_scores",
     "near_pairs",
+    "original_leak",
     "perceptual_hash",
     "real_control",
+    "stated_facts",
     "too_few",
     "training_overlap",
 ]
@@ -57,7 +59,8 @@ def audit(
     Parameters
     ----------
     labelled : LabelledSet
-        Its files are read once each.
+        Its files are read once each. Columns of its manifest that begin with `original_` describe the originals of
+        files that were made alike since; see `stated_facts`.
     predictions : DataFrame, optional
         Results of the same set (columns of `model.results.COLUMNS` with `label`); without them the checks of faces, of
         what could be scored and of real against real are left out.
@@ -71,9 +74,10 @@ def audit(
     """
     frame = labelled.frame
     facts = file_facts(labelled.sources, frame["label"].tolist())
-    if "split" in frame:
-        facts["split"] = frame.set_index("name")["split"].loc[facts["name"]].astype(str).to_numpy()
-    findings = [*class_imbalance(frame), *format_leak(facts), *duplicates(facts), *too_few(frame)]
+    for name in {"source", "split"} & set(frame):
+        facts[name] = frame.set_index("name")[name].loc[facts["name"]].astype(str).to_numpy()
+    findings = [*class_imbalance(frame), *format_leak(facts), *original_leak(stated_facts(frame))]
+    findings += [*duplicates(facts), *too_few(frame)]
     if predictions is not None:
         findings += [*framing_leak(predictions), *real_control(predictions)]
     if training is not None:

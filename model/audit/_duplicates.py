@@ -73,7 +73,8 @@ def duplicates(facts: pd.DataFrame) -> list[Finding]:
                 "Near-duplicates",
                 "warning" if len(alike) > 0.02 * len(facts) else "info",
                 f"{len(alike)} pairs within a class are nearly the same picture: {named(shown)}.",
-                "Keep one of each: they make the intervals too narrow.",
+                "Keep one of each, or name a column to cluster by that says which belong together: they make the "
+                "intervals too narrow.",
                 _both(alike),
             )
         )

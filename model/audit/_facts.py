@@ -16,6 +16,20 @@ from scipy.fft import dctn
 from model.imaging import FORMATS, Limits
 from model.sources import ImageSource
 
+PROPERTIES = {  # what of a file may tell its label, in words
+    "format": "file format",
+    "suffix": "file suffix",
+    "size": "picture size",
+    "width": "picture width",
+    "height": "picture height",
+    "bytes_per_pixel": "bytes per pixel",
+    "quantisation": "JPEG quantisation table",
+    "subsampling": "JPEG chroma subsampling",
+    "jpeg_sum": "strength of JPEG compression",
+    "metadata": "kinds of metadata",
+    "mode": "colour mode",
+}
+STATED = "original_"  # how columns of a manifest begin that describe the original of a file
 HASH_SIDE = 16  # 256 bits: faces in one framing are too alike for the usual 64
 
 
@@ -40,6 +54,33 @@ def file_facts(sources: Iterable[ImageSource], labels: Sequence[int]) -> pd.Data
     columns = ["name", "label", "sha256", "format", "suffix", "size", "width", "height", "bytes", "bytes_per_pixel"]
     columns += ["quantisation", "subsampling", "jpeg_sum", "metadata", "mode", "hash", "small"]
     return pd.DataFrame(rows, columns=columns)
+
+
+def stated_facts(frame: pd.DataFrame) -> pd.DataFrame:
+    """What a manifest says of the originals that files were made from, in the words of `file_facts`.
+
+    Parameters
+    ----------
+    frame : DataFrame
+        As of a `LabelledSet`. Columns that begin with `original_` count: `original_width`, `original_height`,
+        `original_format`, `original_jpeg_sum` (or `_qsum`) and so on, and any other by its own name.
+
+    Returns
+    -------
+    DataFrame
+        One row per image: `name`, `label`, `source`, and a column per property; numbers where all values are.
+    """
+    facts = frame[["name", "label", "source"]].copy()
+    for column in frame:
+        if not column.startswith(STATED):
+            continue
+        known = column.removeprefix(STATED).replace("jpeg_qsum", "jpeg_sum")
+        values = frame[column].mask(frame[column].astype(str) == "")
+        numbers = pd.to_numeric(values, errors="coerce")
+        facts[known if known in PROPERTIES else column] = (
+            numbers if numbers.notna().equals(values.notna()) else values.fillna("").astype(str)
+        )
+    return facts
 
 
 def _facts_of(name: str, data: bytes) -> dict[str, Any]:

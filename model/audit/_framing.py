@@ -6,38 +6,34 @@ import numpy as np
 import pandas as pd
 
 from model.audit._finding import Finding
-from model.audit._header import LEAK_WARNING, separation
+from model.audit._header import separation
+from model.audit._sources import LEAK_WARNING, Told, inside_sources, listed
 from model.metrics import image_level, wilson
 
 
 def framing_leak(predictions: pd.DataFrame) -> list[Finding]:
-    """RC005: where and how large the faces are differs by label, or in which images one was found."""
+    """RC005: where and how large the faces are differs by label, over all or inside single sources.
+
+    Or in which images one was found.
+    """
     images = image_level(predictions).dropna(subset=["label"])
     labels = images["label"].to_numpy(dtype=int)
     if len(set(labels.tolist())) < 2:
         return []
     findings = []
-    told = []
-    for meaning, values in _framing(images).items():
-        known = ~np.isnan(values)
-        if len(set(labels[known].tolist())) < 2:
-            continue
-        value, low, _ = separation(labels[known], values[known], both_ways=True)
-        if low > LEAK_WARNING:
-            real, fake = (float(np.median(values[known & (labels == label)])) for label in (0, 1))
-            told.append((value, f"{meaning} (AUC {value:.2f}: typically {real:.3g} for real, {fake:.3g} for fake)"))
-    if told:
-        told.sort(reverse=True)
-        findings.append(
-            Finding(
-                "RC005",
-                "Face framing differs by label",
-                "warning",
-                f"The classes differ in: {'; '.join(text for _, text in told)}.",
-                "Every face is cut out in one framing, which takes most of this away; what remains is resolution: a "
-                "small face carries less detail. Compare faces of similar size.",
-            )
-        )
+    advice = (
+        "Every face is cut out in one framing, which takes most of this away; what remains is resolution, and how much "
+        "of the surroundings there is to show. Compare faces of similar size in similar pictures."
+    )
+    if told := _told(images):
+        texts = "; ".join(each.text for each in told)
+        detail = f"The classes differ in: {texts}."
+        findings.append(Finding("RC005", "Face framing differs by label", "warning", detail, advice))
+    if inside := inside_sources(images, _told):
+        detail = f"Even within a single source the classes differ: {listed(inside)}."
+        paths = tuple(images.loc[images["source"].isin(list(inside)), "path"])
+        title = "Face framing differs by label inside a source"
+        findings.append(Finding("RC005", title, "warning", detail, advice, paths))
     found = images["p_fake"].notna().to_numpy()
     shares = [wilson(int((~found & (labels == label)).sum()), int((labels == label).sum())) for label in (0, 1)]
     of_real, of_fake = shares
@@ -53,6 +49,21 @@ def framing_leak(predictions: pd.DataFrame) -> list[Finding]:
             )
         )
     return findings
+
+
+def _told(images: pd.DataFrame) -> list[Told]:
+    """The properties of the framing that tell the label, the strongest first."""
+    labels, told = images["label"].to_numpy(dtype=int), []
+    for meaning, values in _framing(images).items():
+        known = ~np.isnan(values)
+        if len(set(labels[known].tolist())) < 2:
+            continue
+        auc, low, _ = separation(labels[known], values[known], both_ways=True)
+        if low > LEAK_WARNING:
+            real, fake = (float(np.median(values[known & (labels == label)])) for label in (0, 1))
+            text = f"{meaning} (AUC {auc:.2f}: typically {real:.4g} for real, {fake:.4g} for fake)"
+            told.append(Told(auc, low, text))
+    return sorted(told, key=lambda each: -each.auc)
 
 
 def _framing(images: pd.DataFrame) -> dict[str, np.ndarray]:

@@ -1,21 +1,23 @@
-"""RC002: properties of the files that tell the label."""
+"""RC002: properties of the files, or of the originals they were made from, that tell the label."""
 
 from __future__ import annotations
 
 import numpy as np
 import pandas as pd
+from pandas.api.types import is_numeric_dtype
 from sklearn.tree import DecisionTreeClassifier
 
+from model.audit._facts import PROPERTIES, STATED
 from model.audit._finding import Finding
+from model.audit._sources import LEAK_WARNING, Told, inside_sources, listed, severity
 from model.metrics import roc_auc
 
-LEAK_WARNING, LEAK_SEVERE = 0.60, 0.80  # AUC of a single property that knows nothing of the picture
-JOINT_WARNING = 0.55  # of all together
+JOINT_WARNING = 0.55  # of all properties together
 FOLDS = 5
 
 
 def format_leak(facts: pd.DataFrame) -> list[Finding]:
-    """RC002: properties of the files tell the label, one alone or all together.
+    """RC002: properties of the files tell the label, one alone or all together, over all or inside single sources.
 
     Each property is scored by how often it goes with fakes among the other files (out of fold), or by its plain value
     if it is a number; a small decision tree is fitted to all of them and scored out of fold. An AUC of 0.5 means that
@@ -24,57 +26,82 @@ def format_leak(facts: pd.DataFrame) -> list[Finding]:
     Parameters
     ----------
     facts : DataFrame
-        From `file_facts`, or made from what is known of originals that are no longer there: `name`, `label` and any of
-        `format`, `suffix`, `size`, `width`, `height`, `bytes_per_pixel`, `quantisation`, `subsampling`, `jpeg_sum`,
-        `metadata`, `mode`.
+        From `file_facts`: `name`, `label`, optionally `source`, and any of `format`, `suffix`, `size`, `width`,
+        `height`, `bytes_per_pixel`, `quantisation`, `subsampling`, `jpeg_sum`, `metadata`, `mode`.
     """
-    if facts["label"].nunique() < 2:
+    return _findings(
+        facts,
+        "The file gives the label away",
+        "A detector can score well here by recognising files instead of faces. Store both classes at one size and "
+        "in one format and quality, or collect both in the same way, and evaluate again.",
+    )
+
+
+def original_leak(facts: pd.DataFrame) -> list[Finding]:
+    """RC002: what is known of the originals tells the label, though the stored files may not show it any more.
+
+    Parameters
+    ----------
+    facts : DataFrame
+        From `stated_facts`; scored as in `format_leak`.
+    """
+    return _findings(
+        facts,
+        "The original files give the label away",
+        "That the files are alike now does not undo it: traces of the older compression and scaling are in the "
+        "pictures, and a detector can score well by them. Take both classes from originals of one kind, or degrade "
+        "both until the difference is gone, and evaluate again.",
+    )
+
+
+def _findings(facts: pd.DataFrame, title: str, advice: str) -> list[Finding]:
+    if not _properties(facts) or facts["label"].nunique() < 2:
         return []
-    labels = facts["label"].to_numpy(dtype=int)
-    held = {name: meaning for name, meaning in _PROPERTIES.items() if name in facts}
-    told = []
-    for name, meaning in held.items():
-        column = facts[name]
-        scores = column.to_numpy(dtype=float) if name in _NUMERIC else _out_of_fold(column, facts["label"])
-        value, low, _ = separation(labels, scores, both_ways=name in _NUMERIC)
-        if low > LEAK_WARNING:
-            told.append((value, meaning, _contrast(facts, name)))
-    together = header_scores(facts)
-    value, low, high = separation(labels, together, both_ways=False)
-    if not told and low <= JOINT_WARNING:
-        return []
-    told.sort(key=lambda entry: -entry[0])
-    parts = [f"{meaning} (AUC {auc:.2f}: {contrast})" for auc, meaning, contrast in told]
-    if low > JOINT_WARNING:
-        parts.append(f"all properties of the file together (cross-validated AUC {value:.2f}, {low:.2f} to {high:.2f})")
-    worst = max([value] + [auc for auc, _, _ in told]) if low > JOINT_WARNING else told[0][0]
-    plain = np.argsort(-np.where(labels == 1, together, 1 - together), kind="stable")
-    return [
-        Finding(
-            "RC002",
-            "The file gives the label away",
-            "severe" if worst >= LEAK_SEVERE else "warning",
-            f"Without looking at the picture, the label can be told from: {'; '.join(parts)}.",
-            "A detector can score well here by recognising files instead of faces. Store both classes at one size and "
-            "in one format and quality, or collect both in the same way, and evaluate again.",
-            tuple(facts["name"].iloc[plain]),
+    findings = []
+    if told := _told(facts):
+        chances = header_scores(facts)
+        plain = np.argsort(-np.where(facts["label"] == 1, chances, 1 - chances), kind="stable")
+        texts = "; ".join(each.text for each in told)
+        images = tuple(facts["name"].iloc[plain])
+        detail = f"Without looking at the picture, the label can be told from: {texts}."
+        findings.append(Finding("RC002", title, severity(told), detail, advice, images))
+    if inside := inside_sources(facts, _told):
+        images = tuple(facts.loc[facts["source"].isin(list(inside)), "name"])
+        detail = f"Even within a single source the label can be told: {listed(inside)}."
+        findings.append(
+            Finding("RC002", f"{title} inside a source", severity(list(inside.values())), detail, advice, images)
         )
-    ]
+    return findings
+
+
+def _told(facts: pd.DataFrame) -> list[Told]:
+    """The properties that tell the label, the strongest first, then all together."""
+    labels, told = facts["label"].to_numpy(dtype=int), []
+    for name, meaning in _properties(facts).items():
+        numeric = is_numeric_dtype(facts[name])
+        scores = _numbers(facts[name]) if numeric else _out_of_fold(facts[name], facts["label"])
+        auc, low, _ = separation(labels, scores, both_ways=numeric)
+        if low > LEAK_WARNING:
+            told.append(Told(auc, low, f"{meaning} (AUC {auc:.2f}: {_contrast(facts, name)})"))
+    told.sort(key=lambda each: -each.auc)
+    auc, low, high = separation(labels, header_scores(facts), both_ways=False)
+    if low > JOINT_WARNING:
+        text = f"all properties of the file together (cross-validated AUC {auc:.2f}, {low:.2f} to {high:.2f})"
+        told.append(Told(auc, low, text))
+    return told
 
 
 def header_scores(facts: pd.DataFrame) -> np.ndarray:
     """Chance of fake that the other folds' files give each header, by a small decision tree; shape (N,)."""
     columns = []
-    for name in _PROPERTIES:
-        if name not in facts:
-            continue
-        if name in _NUMERIC:
-            columns.append(facts[name].to_numpy(dtype=float))
+    for name in _properties(facts):
+        if is_numeric_dtype(facts[name]):
+            columns.append(_numbers(facts[name]))
         else:
             values = facts[name].astype(str)
             columns += [(values == each).to_numpy(float) for each in values.value_counts().index[:_VALUES]]
     labels = facts["label"].to_numpy(dtype=int)
-    table = np.nan_to_num(np.column_stack([*columns, np.zeros(len(facts))]), nan=-1.0)
+    table = np.column_stack([*columns, np.zeros(len(facts))])
     fold = _folds(labels)
     scores = np.full(len(labels), 0.5)
     for number in range(FOLDS):
@@ -86,21 +113,19 @@ def header_scores(facts: pd.DataFrame) -> np.ndarray:
     return scores
 
 
-_PROPERTIES = {
-    "format": "file format",
-    "suffix": "file suffix",
-    "size": "picture size",
-    "width": "picture width",
-    "height": "picture height",
-    "bytes_per_pixel": "bytes per pixel",
-    "quantisation": "JPEG quantisation table",
-    "subsampling": "JPEG chroma subsampling",
-    "jpeg_sum": "strength of JPEG compression",
-    "metadata": "kinds of metadata",
-    "mode": "colour mode",
-}
-_NUMERIC = frozenset({"width", "height", "bytes_per_pixel", "jpeg_sum"})
 _VALUES = 20  # most frequent values of a property that the tree tells apart
+
+
+def _properties(facts: pd.DataFrame) -> dict[str, str]:
+    """The columns that are properties of files, and what they are in words."""
+    return {
+        name: PROPERTIES.get(name, f"column {name}") for name in facts if name in PROPERTIES or name.startswith(STATED)
+    }
+
+
+def _numbers(column: pd.Series) -> np.ndarray:
+    """Values, -1 where there is none: that one is missing can tell the label too; shape (N,)."""
+    return column.fillna(-1).to_numpy(dtype=float)
 
 
 def _out_of_fold(column: pd.Series, labels: pd.Series) -> np.ndarray:
@@ -148,8 +173,8 @@ def separation(labels: np.ndarray, scores: np.ndarray, *, both_ways: bool) -> tu
 def _contrast(facts: pd.DataFrame, name: str) -> str:
     """What is typical of either class, in words."""
     real, fake = (facts.loc[facts["label"] == label, name] for label in (0, 1))
-    if name in _NUMERIC:
-        return f"typically {real.median():.3g} for real, {fake.median():.3g} for fake"
+    if is_numeric_dtype(facts[name]):
+        return f"typically {real.median():.4g} for real, {fake.median():.4g} for fake"
     parts = []
     for label, values in (("real", real), ("fake", fake)):
         share = values.value_counts(normalize=True)

@@ -69,7 +69,18 @@ def too_few(frame: pd.DataFrame) -> list[Finding]:
     if "group" in frame:
         sizes = frame[frame["group"] != ""].groupby("group").size()
         small = sizes[sizes < 30]
-        if len(small):
+        if len(sizes) >= 30 and sizes.mean() < 5:
+            findings.append(
+                Finding(
+                    "RC004",
+                    "Groups of single images",
+                    "info",
+                    f"The {len(sizes):,} groups hold {sizes.mean():.1f} images on average: they say who or what is in "
+                    "a picture rather than what kind it is.",
+                    "Group by another column, and name this one to cluster by where several images share a value.",
+                )
+            )
+        elif len(small):
             findings.append(
                 Finding(
                     "RC004",

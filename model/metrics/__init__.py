@@ -11,7 +11,7 @@ Conventions that hold throughout:
 - A figure that is not defined on the data has the value None and a reason; never 0 or 1.
 """
 
-from model.metrics._arrays import confusion_at, rates_at
+from model.metrics._arrays import MetricsError, confusion_at, rates_at
 from model.metrics._compare import Comparison, compare, mcnemar, paired_differences
 from model.metrics._cost import Costs, cost_curve_frame, cost_frame
 from model.metrics._curves import det_frame, pr_frame, reliability_frame, risk_coverage_frame, roc_frame, thin
@@ -35,6 +35,7 @@ from model.metrics._table import image_level
 __all__ = [
     "Comparison",
     "Costs",
+    "MetricsError",
     "Rate",
     "Scored",
     "accuracy_at_coverage",

@@ -11,20 +11,26 @@ Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
 
 
+class MetricsError(ValueError):
+    """Labels, scores, a table or a wish that no figure can be computed from; the message says what is wrong."""
+
+
 def checked(y: npt.ArrayLike, p: npt.ArrayLike) -> tuple[Ints, Floats]:
-    """Labels and scores as arrays of shape (N,); ValueError that quotes the offending value."""
+    """Labels and scores as arrays of shape (N,); MetricsError that quotes the offending value."""
     labels, scores = np.asarray(y), np.asarray(p, dtype=np.float64)
     if labels.ndim != 1 or labels.shape != scores.shape:
-        raise ValueError(f"y and p must be of one shape (N,), but are {labels.shape} and {scores.shape}.")
+        raise MetricsError(f"y and p must be of one shape (N,), but are {labels.shape} and {scores.shape}.")
     strange = [value for value in np.unique(labels).tolist() if value not in (0, 1)]
     if strange:
-        raise ValueError(f"Labels are 0 (real) or 1 (fake), but y holds {strange[:5]}.")
+        raise MetricsError(f"Labels are 0 (real) or 1 (fake), but y holds {strange[:5]}.")
     missing = int(np.isnan(scores).sum())
     if missing:
-        raise ValueError(f"{missing} of {len(scores)} scores are NaN. Leave images without a score out and count them.")
+        raise MetricsError(
+            f"{missing} of {len(scores)} scores are NaN. Leave images without a score out and count them."
+        )
     outside = scores[(scores < 0) | (scores > 1)]
     if outside.size:
-        raise ValueError(f"Scores are probabilities in [0, 1], but p holds {outside[0]!s}.")
+        raise MetricsError(f"Scores are probabilities in [0, 1], but p holds {outside[0]!s}.")
     return labels.astype(np.int64), scores
 
 

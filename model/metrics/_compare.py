@@ -10,7 +10,7 @@ import numpy.typing as npt
 import pandas as pd
 from scipy.stats import binom, chi2
 
-from model.metrics._arrays import Floats, Ints, checked
+from model.metrics._arrays import Floats, Ints, MetricsError, checked
 from model.metrics._members import Mask
 from model.metrics._rate import BOOTSTRAP, Rate, undefined
 from model.metrics._scores import interval
@@ -63,7 +63,7 @@ def mcnemar(only_a: int, only_b: int) -> dict[str, Any]:
     count, smaller = only_a + only_b, min(only_a, only_b)
     found: dict[str, Any] = {"only_a": only_a, "only_b": only_b, "p_value": None, "mid_p": None, "statistic": None}
     if min(only_a, only_b) < 0:
-        raise ValueError(f"Counts are not negative, but {only_a} and {only_b} were given.")
+        raise MetricsError(f"Counts are not negative, but {only_a} and {only_b} were given.")
     if not count:
         return found | {"method": "none", "reason": "both runs are right and wrong on the same images"}
     tail = float(binom.cdf(smaller, count, 0.5))
@@ -164,7 +164,7 @@ def compare(
 
     Raises
     ------
-    ValueError
+    MetricsError
         If a table cannot be read; see `evaluate`.
     """
     a, b = read(predictions_a), read(predictions_b)

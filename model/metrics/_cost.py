@@ -9,7 +9,7 @@ import numpy.typing as npt
 import pandas as pd
 from scipy.sparse import csr_matrix
 
-from model.metrics._arrays import Floats, Ints
+from model.metrics._arrays import Floats, Ints, MetricsError
 from model.metrics._curves import cumulative, roc_frame
 from model.metrics._statistics import Draws, chunks
 
@@ -38,9 +38,9 @@ class Costs:
         """Refuse what is no cost or no prevalence."""
         pair = (self.false_positive, self.false_negative)
         if not all(0 <= cost < np.inf for cost in pair) or not sum(pair):
-            raise ValueError(f"Costs are not negative and not both 0, not {pair[0]} and {pair[1]}.")
+            raise MetricsError(f"Costs are not negative and not both 0, not {pair[0]} and {pair[1]}.")
         if not 0 < self.prevalence < 1:
-            raise ValueError(f"A prevalence is a share inside (0, 1), not {self.prevalence}.")
+            raise MetricsError(f"A prevalence is a share inside (0, 1), not {self.prevalence}.")
 
     @property
     def of_fpr(self) -> float:

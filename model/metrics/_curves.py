@@ -7,7 +7,7 @@ import numpy.typing as npt
 import pandas as pd
 from scipy.special import ndtri
 
-from model.metrics._arrays import Floats, Ints, checked
+from model.metrics._arrays import Floats, Ints, MetricsError, checked
 from model.metrics._rate import wilson
 from model.metrics._statistics import BINS, bin_of, confidence
 
@@ -138,7 +138,7 @@ def risk_coverage_frame(
 def thin(frame: pd.DataFrame, points: int = 500) -> pd.DataFrame:
     """Return at most `points` evenly spaced rows with the first and the last; for drawing only."""
     if points < 2:
-        raise ValueError(f"At least 2 points are needed to draw a curve, not {points}.")
+        raise MetricsError(f"At least 2 points are needed to draw a curve, not {points}.")
     if len(frame) <= points:
         return frame
     return frame.iloc[np.linspace(0, len(frame) - 1, points).round().astype(int)].reset_index(drop=True)

@@ -68,7 +68,7 @@ def evaluate(
 
     Raises
     ------
-    ValueError
+    MetricsError
         If a column is missing, an image has no label, a score is no probability, the threshold is not unique, or a
         cost or prevalence is impossible.
 

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from model.metrics._arrays import Ints, checked
+from model.metrics._arrays import Ints, MetricsError, checked
 from model.metrics._cost import Costs, Single, cheapest, error_draws
 from model.metrics._groups import group_rates, over_groups
 from model.metrics._members import Group, Members, grouped, share
@@ -50,7 +50,7 @@ class Scored:
 
     Raises
     ------
-    ValueError
+    MetricsError
         If a label is not 0 or 1 or a score is no probability; NaN is quoted.
 
     Examples
@@ -78,7 +78,7 @@ class Scored:
         if clusters is not None:
             self._clusters = np.unique(np.asarray(clusters), return_inverse=True)[1].astype(np.int64)
             if self._clusters.shape != self.y.shape:
-                raise ValueError(f"clusters must be of shape {self.y.shape}, but is {self._clusters.shape}.")
+                raise MetricsError(f"clusters must be of shape {self.y.shape}, but is {self._clusters.shape}.")
         self.all = self._members(np.ones(len(self.y), dtype=bool))
         self.fakes, self.reals = self._members(self.y == 1), self._members(self.y == 0)
         self._columns = {
@@ -184,7 +184,7 @@ class Scored:
 
         Raises
         ------
-        ValueError
+        MetricsError
             If the prevalence is not inside (0, 1).
         """
         costs = Costs(1, 1, prevalence)
@@ -230,11 +230,11 @@ class Scored:
 
         Raises
         ------
-        ValueError
+        MetricsError
             If the lower threshold is above the upper.
         """
         if threshold_real > threshold_fake:
-            raise ValueError(f"The threshold for real, {threshold_real}, is above that for fake, {threshold_fake}.")
+            raise MetricsError(f"The threshold for real, {threshold_real}, is above that for fake, {threshold_fake}.")
         flagged = self.p >= threshold_fake
         decided = flagged | (self.p <= threshold_real)
         wrong = flagged != (self.y == 1)

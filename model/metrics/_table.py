@@ -10,7 +10,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from model.dataset import label_of
-from model.metrics._arrays import Floats, Ints, checked
+from model.metrics._arrays import Floats, Ints, MetricsError, checked
 from model.metrics._members import Mask
 
 DECIDED = ("fake", "real")
@@ -68,14 +68,14 @@ class Table:
 
         Raises
         ------
-        ValueError
+        MetricsError
             If the named column is not there, or empty.
         """
         if column is not None:
             if column not in self.images:
-                raise ValueError(f"There is no column '{column}' to cluster by. Columns: {_listed(self.images)}.")
+                raise MetricsError(f"There is no column '{column}' to cluster by. Columns: {_listed(self.images)}.")
             if not any(text(self.images[column])):
-                raise ValueError(f"The column '{column}' to cluster by is empty.")
+                raise MetricsError(f"The column '{column}' to cluster by is empty.")
         for name in IDENTITIES if column is None else (column,):
             if name not in self.images:
                 continue
@@ -94,7 +94,7 @@ def read(predictions: pd.DataFrame) -> Table:
 
     Raises
     ------
-    ValueError
+    MetricsError
         If a column is missing, an image has no label, a verdict is not known or a score is no probability.
     """
     require(predictions, ("path", "p_fake", "verdict", "label"))
@@ -140,24 +140,24 @@ def threshold_of(images: pd.DataFrame, given: float | None) -> tuple[float, str]
 
     Raises
     ------
-    ValueError
+    MetricsError
         If it is no probability, or the results were made with several.
     """
     if given is not None:
         if not 0 <= given <= 1:
-            raise ValueError(f"A threshold is a probability in [0, 1], not {given}.")
+            raise MetricsError(f"A threshold is a probability in [0, 1], not {given}.")
         return float(given), "chosen by the user"
     used = pd.to_numeric(images["threshold_fake"]).dropna().unique() if "threshold_fake" in images else np.array([])
     if len(used) > 1:
-        raise ValueError(f"The results were made with {len(used)} different thresholds. State one.")
+        raise MetricsError(f"The results were made with {len(used)} different thresholds. State one.")
     return (float(used[0]), "the threshold the results were made with") if len(used) else (0.5, "default")
 
 
 def require(frame: pd.DataFrame, columns: Sequence[str]) -> None:
-    """Raise ValueError if a column is missing."""
+    """Raise MetricsError if a column is missing."""
     missing = [column for column in columns if column not in frame]
     if missing:
-        raise ValueError(
+        raise MetricsError(
             f"The results lack the columns {', '.join(missing)}. Use a file written by `evaluate` or `bulk`."
         )
 
@@ -168,11 +168,11 @@ def text(column: pd.Series) -> npt.NDArray[np.object_]:
 
 
 def group_columns(images: pd.DataFrame, group_by: str | Sequence[str]) -> list[str]:
-    """The columns to group by, each once; ValueError for one that is not there, unless it is the default."""
+    """The columns to group by, each once; MetricsError for one that is not there, unless it is the default."""
     columns = list(dict.fromkeys([group_by] if isinstance(group_by, str) else group_by))
     for column in columns:
         if column not in images and column != "group":
-            raise ValueError(f"There is no column '{column}' to group by. Columns: {_listed(images)}.")
+            raise MetricsError(f"There is no column '{column}' to group by. Columns: {_listed(images)}.")
     return columns
 
 
@@ -185,7 +185,7 @@ def _labels(images: pd.DataFrame) -> Ints:
     found = images["label"].map(known)
     unknown = images["path"][found.isna()]
     if len(unknown):
-        raise ValueError(
+        raise MetricsError(
             f"{len(unknown)} images have no known label, the first is {unknown.iloc[0]}. Labels are 0/real or 1/fake."
         )
     return found.to_numpy(dtype=np.int64)
@@ -196,7 +196,7 @@ def _outcomes(images: pd.DataFrame) -> npt.NDArray[np.object_]:
     outcome = images["verdict"].astype(object).to_numpy(dtype=object)
     strange = sorted({str(word) for word in set(outcome.tolist())} - set(OUTCOMES))
     if strange:
-        raise ValueError(f"The verdict '{strange[0]}' is not known. Verdicts are {', '.join(OUTCOMES[:4])}.")
+        raise MetricsError(f"The verdict '{strange[0]}' is not known. Verdicts are {', '.join(OUTCOMES[:4])}.")
     if "error" in images:
         outcome = np.where(text(images["error"]) != "", "error", outcome)
     return outcome

@@ -69,6 +69,15 @@ def clean():
     return build()
 
 
+def test_groups_of_single_images_are_said_to_be_no_kinds():
+    frame = pd.DataFrame({"label": [0, 1] * 60, "group": [f"person{index // 2}" for index in range(120)]})
+    titles = [finding.title for finding in audit.too_few(frame)]
+    assert "Groups of single images" in titles
+    assert "Small groups" not in titles
+    frame["group"] = [f"kind{index // 20}" for index in range(120)]
+    assert "Small groups" in [finding.title for finding in audit.too_few(frame)]
+
+
 def test_a_clean_set_has_no_finding_but_its_size(clean):
     findings = audit.audit(clean, None)
     assert {finding.code for finding in findings} == {"RC004"}

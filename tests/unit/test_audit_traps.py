@@ -13,7 +13,7 @@ from PIL import Image
 
 from model import audit
 from model.checkpoint import HASH_BYTES, short_hash
-from model.dataset import from_source_set
+from model.dataset import from_source_set, load_labelled
 from model.faces import FaceFinder
 from model.sources import MemorySource, SourceSet
 from tests.unit.test_audit import encoded, faces, of, picture
@@ -96,6 +96,95 @@ def test_sources_that_exist_with_one_label_only_are_found(originals):
     chosen = originals[originals["source"].isin(["lfw", "utkface", "sfhq_t2i_tiles", "generated_photos"])]
     (finding,) = audit.format_leak(header(chosen))
     assert finding.severity == "severe"
+
+
+def written(rows, tmp_path):
+    """Some rows of the table as a manifest of their own."""
+    folder = DATA / "faces256"
+    if not folder.is_dir():
+        pytest.skip("the files of the collection are not on this machine")
+    rows.to_csv(tmp_path / "set.csv", index=False)
+    return load_labelled(tmp_path / "set.csv", root=folder)
+
+
+def test_an_audit_of_the_collection_finds_its_traps_by_what_its_table_says_of_the_originals(originals, tmp_path):
+    test = originals[originals["split"] == "test"]
+    chosen = test[test["source"].isin(["dinablachman", "roeishc", "k140_test", "hard_fvr"])]
+    faces = pd.concat([framed(chosen[chosen["source"] == source], 60) for source in ("hard_fvr", "k140_test")])
+    labelled = written(chosen, tmp_path)
+    findings = {finding.title: finding for finding in audit.audit(labelled, labelled.attach(faces))}
+    inside = findings["The original files give the label away inside a source"]
+    assert (inside.code, inside.severity) == ("RC002", "severe")
+    assert "in dinablachman by strength of JPEG compression (AUC 1.00: typically 1858 for real, 64" in inside.detail
+    assert "in roeishc by strength of JPEG compression (AUC 1.00" in inside.detail
+    assert not {"k140_test", "hard_fvr"} & set(inside.detail.split())
+    framing = findings["Face framing differs by label inside a source"]
+    assert "in hard_fvr by height of the face" in framing.detail
+    assert "k140_test" not in framing.detail
+    assert not [
+        title for title in findings if title.startswith("The file gives")
+    ]  # all files went through one pipeline
+
+
+def test_an_audit_of_a_clean_pair_of_the_collection_speaks_of_its_size_alone(originals, tmp_path):
+    clean = originals[(originals["split"] == "test") & originals["source"].isin(["k140_test", "k140_cdiaconu"])]
+    labelled = written(clean, tmp_path)
+    assert {finding.code for finding in audit.audit(labelled, labelled.attach(framed(clean, 120)))} == {"RC004"}
+
+
+# --- RC002, originals that a manifest speaks of ---------------------------------------------------
+
+
+def manifest(count=60, **columns):
+    label = np.arange(2 * count) % 2
+    frame = pd.DataFrame({"name": [f"{index}.jpg" for index in range(2 * count)], "label": label, "source": "one"})
+    return frame.assign(**{name: make(label) for name, make in columns.items()})
+
+
+def test_columns_about_originals_are_read_as_facts():
+    frame = manifest(
+        original_format=lambda label: np.where(label, "PNG", "JPEG"),
+        original_jpeg_qsum=lambda label: [str(each) for each in np.where(label, -1, 400)],
+        original_width=lambda label: ["" if index < 5 else "512" for index in range(len(label))],
+        original_camera=lambda label: "phone",
+        colour=lambda label: np.where(label, "red", "blue"),
+    )
+    facts = audit.stated_facts(frame)
+    assert list(facts) == ["name", "label", "source", "format", "jpeg_sum", "width", "original_camera"]
+    assert facts["jpeg_sum"].unique().tolist() == [400, -1]
+    assert (facts["width"].isna().sum(), facts["width"].max()) == (5, 512)
+    (finding,) = audit.original_leak(facts)
+    assert (finding.code, finding.severity) == ("RC002", "severe")
+    assert "file format (AUC 1.00: JPEG in 100 % of real, PNG in 100 % of fake)" in finding.detail
+
+
+@pytest.mark.parametrize("told", [True, False])
+def test_a_column_of_unknown_name_and_gaps_in_one_can_tell_the_label(told):
+    rng = np.random.default_rng(0)
+    frame = manifest(
+        original_camera=lambda label: np.where(label if told else rng.random(len(label)) < 0.5, "none", "phone"),
+        original_height=lambda label: np.where(label if told else rng.random(len(label)) < 0.5, "", "480"),
+    )
+    found = audit.original_leak(audit.stated_facts(frame))
+    assert [finding.severity for finding in found] == ["severe"] * told
+    assert not told or ("column original_camera" in found[0].detail and "picture height" in found[0].detail)
+    assert audit.original_leak(audit.stated_facts(manifest())) == []
+
+
+def test_what_tells_the_label_inside_a_source_alone_is_found_there():
+    def width(label):
+        """Fakes are wider in the one source and narrower in the other: over all it tells nothing by itself."""
+        source = np.arange(len(label)) < len(label) // 2
+        return np.where(source == (label == 1), 512, 256)
+
+    frame = manifest(original_width=width)
+    frame["source"] = ["studio"] * 60 + ["phone"] * 60
+    found = {finding.title: finding for finding in audit.original_leak(audit.stated_facts(frame))}
+    inside = found["The original files give the label away inside a source"]
+    assert "in phone by picture width (AUC 1.00: typically 512 for real, 256 for fake)" in inside.detail
+    assert "in studio by picture width (AUC 1.00: typically 256 for real, 512 for fake)" in inside.detail
+    frame["source"] = [f"{index // 20}" for index in range(120)]  # sources too small to say
+    assert "inside" not in str(audit.original_leak(audit.stated_facts(frame)))
 
 
 # --- RC002, all properties together ---------------------------------------------------------------

@@ -14,6 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 from zipfile import ZipFile
 
+import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image
@@ -21,9 +22,13 @@ from typer.testing import CliRunner
 
 from dashboard import cli, server
 from dashboard.settings import ROOT, Settings, get_settings
-from model.checkpoint import read_info
+from model import metrics
+from model.audit import file_facts
+from model.checkpoint import HASH_BYTES, read_info, save, short_hash
 from model.dataset import LabelledSet
 from model.results import COLUMNS
+from model.sources import Source
+from tests.support import header, save_tiny, tiny_network
 
 Picture = Callable[..., bytes]
 runner = CliRunner()
@@ -94,6 +99,9 @@ def test_classify_goes_on_after_a_damaged_file_and_returns_1(folder: Path) -> No
         (["evaluate", "gone"], "gone"),
         (["evaluate", "strange"], "holiday"),
         (["evaluate", "set", "--group-by", "camera"], "camera"),
+        (["evaluate", "set", "--cluster-by", "person"], "person"),
+        (["evaluate", "set", "--prevalence", "1"], "prevalence"),
+        (["evaluate", "set", "--cost-fp", "0", "--cost-fn", "0"], "Costs"),
         (["evaluate", "set", "--checkpoint", "nothing"], "nothing"),
         (["audit", "strange"], "holiday"),
         (["classify", "set/real/1.png", "--checkpoint", "x.safetensors"], "x.safetensors"),
@@ -236,6 +244,107 @@ def test_audit_lists_findings_as_json(folder: Path) -> None:
     assert "RC004" in runner.invoke(cli.app, ["audit", str(folder)]).stdout
 
 
+def test_audit_finds_pictures_that_the_checkpoint_was_trained_on(folder: Path) -> None:
+    own = file_facts([Source("0.png", folder / "fake" / "0.png")], [1])
+    digest = np.array([list(bytes.fromhex(own["sha256"][0])[:HASH_BYTES])], dtype=np.uint8)
+    save(Path("own.safetensors"), tiny_network(), header(), hashes=(digest, short_hash(own["hash"][0])[None]))
+    done = runner.invoke(cli.app, ["audit", str(folder), "--checkpoint", "own.safetensors", "--json"])
+    assert done.exit_code == 0, done.output
+    (finding,) = [finding for finding in json.loads(done.stdout) if finding["code"] == "RC007"]
+    assert finding["images"] == ["fake/0.png"]
+    done = runner.invoke(cli.app, ["audit", str(folder), "--json"])
+    assert "overlap is not checked" in done.stderr  # the default checkpoint of the tests carries no hashes
+    assert "RC007" not in done.stdout
+
+
+@pytest.mark.parametrize("name", ["predictions.csv", ""])
+def test_audit_with_predictions_is_that_of_the_evaluation(folder: Path, name: str) -> None:
+    for index in range(30):
+        Image.new("RGB", (100, 100 + index), (128, 128, 128)).save(folder / "real" / f"grey{index}.png")  # no face
+    evaluated = runner.invoke(cli.app, ["evaluate", str(folder), "--out", "result", "--json"])
+    given = str(Path("result") / name)
+    done = runner.invoke(cli.app, ["audit", str(folder), "--predictions", given, "--json"])
+    assert done.exit_code == 0, done.output
+    findings = json.loads(done.stdout)
+    assert findings == json.loads(evaluated.stdout)["audit"]
+    assert "RC005" in {finding["code"] for finding in findings}
+    assert "RC005" not in runner.invoke(cli.app, ["audit", str(folder)]).stdout
+
+
+@pytest.fixture
+def manifest(folder: Path) -> Path:
+    """The set as a table with columns of its own."""
+    rows = [
+        {"path": path.relative_to(folder).as_posix(), "label": path.parent.name, "camera": index % 2, "who": index // 2}
+        for index, path in enumerate(sorted(folder.rglob("*.png")))
+    ]
+    pd.DataFrame(rows).to_csv(folder / "set.csv", index=False)
+    return folder / "set.csv"
+
+
+def test_evaluate_groups_clusters_and_counts_costs_as_asked(manifest: Path) -> None:
+    options = ["--group-by", "camera", "--group-by", "group", "--cluster-by", "who"]
+    options += ["--prevalence", "0.1", "--cost-fp", "5", "--cost-fn", "2", "--threshold", "0.4"]
+    done = runner.invoke(cli.app, ["evaluate", str(manifest), "--out", "result", "--json", *options])
+    assert done.exit_code == 0, done.output
+    figures = json.loads(done.stdout)
+    expected = metrics.evaluate(
+        pd.read_parquet("result/predictions.parquet"),
+        group_by=["camera", "group"],
+        cluster_by="who",
+        prevalence=0.1,
+        cost_fp=5,
+        cost_fn=2,
+        audit=figures["audit"],
+    )
+    expected["protocol"] |= {"tier": "clean", "threshold_origin": figures["protocol"]["threshold_origin"]}
+    assert figures == expected
+    assert set(figures["by_column"]["camera"]["groups"]) == {"0", "1"}
+    assert figures["protocol"]["clusters"] == {"column": "who", "count": 3, "chosen": "by the user"}
+    assert figures["ppv"]["prevalence"] == 0.1
+    assert (figures["cost"]["false_positive"], figures["cost"]["false_negative"]) == (5, 2)
+    text = runner.invoke(cli.app, ["evaluate", str(manifest), *options]).stdout
+    assert "Where 10.0% of the images are fake" in text
+
+
+def test_compare_gives_the_figures_of_the_library(folder: Path, tiny_checkpoint: Path) -> None:
+    save_tiny(Path("other.safetensors"), seed=5, framing=read_info(tiny_checkpoint).header["framing"])
+    for name, checkpoint in (("a", str(tiny_checkpoint)), ("b", "other.safetensors")):
+        options = ["--out", name, "--threshold", "0.5", "--checkpoint", checkpoint]
+        assert runner.invoke(cli.app, ["evaluate", str(folder), *options]).exit_code == 0
+    tables = [pd.read_parquet(Path(name) / "predictions.parquet") for name in "ab"]
+    expected = metrics.compare(*tables)
+    for pair in (["a", "b"], ["a/predictions.csv", "b/predictions.parquet"]):
+        done = runner.invoke(cli.app, ["compare", *pair, "--json", "--out", "both.csv"])
+        assert done.exit_code == 0, done.output
+        assert json.loads(done.stdout) == json.loads(json.dumps(expected.figures))
+        assert pd.read_csv("both.csv")["path"].tolist() == expected.images["path"].tolist()
+    text = runner.invoke(cli.app, ["compare", "a", "b", "--threshold-a", "0", "--threshold-b", "1"]).stdout
+    assert "6 images in both (3 real, 3 fake), matched by sha256" in text
+    assert "McNemar" in text
+    assert "Flagged by one alone: 6 images." in text
+    assert "  fake/0.png: fake, A " in text
+
+
+def test_a_run_compared_with_itself_differs_in_nothing(folder: Path) -> None:
+    runner.invoke(cli.app, ["evaluate", str(folder), "--out", "a"])
+    text = runner.invoke(cli.app, ["compare", "a", "a"]).stdout
+    assert "nothing to test, both runs are right and wrong on the same images" in text
+    assert "Flagged by one alone: 0 images." in text
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [(None, "there is no table"), ("path,label\na,real\n", "p_fake"), ("path,p_fake\na,much\n", "cannot be read")],
+)
+def test_compare_refuses_what_is_no_table_of_predictions(folder: Path, content: str | None, said: str) -> None:
+    if content is not None:
+        Path("other.csv").write_text(content)
+    done = runner.invoke(cli.app, ["compare", "other.csv", "other.csv"])
+    assert done.exit_code == 2, done.output
+    assert said in done.stderr
+
+
 def test_models_lists_bundled_checkpoints_with_their_digests(tiny_setup: Path) -> None:
     done = runner.invoke(cli.app, ["models", "--json"])
     assert done.exit_code == 0, done.output
@@ -260,7 +369,7 @@ def test_train_on_a_folder_uses_the_recipe_of_the_architecture(folder: Path) -> 
 
 
 def test_an_interrupted_command_says_so(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def stop(_: object) -> LabelledSet:
+    def stop(*_: object, **__: object) -> LabelledSet:
         raise KeyboardInterrupt
 
     monkeypatch.setattr("model.dataset.load_labelled", stop)

@@ -1,0 +1,61 @@
+"""A check inside each source by itself: what differs by label there is no difference between sources."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import pandas as pd
+
+LEAK_WARNING, LEAK_SEVERE = 0.60, 0.80  # AUC of a single property that knows nothing of the picture
+MAX_LISTED = 5
+MIN_INSIDE = 15  # images of each label that a source needs
+
+
+@dataclass(frozen=True)
+class Told:
+    """One property that tells the label.
+
+    Attributes
+    ----------
+    auc, low : float
+        Of the label by this property, and the lower end of its interval.
+    text : str
+        What it is and how it differs, in words.
+    """
+
+    auc: float
+    low: float
+    text: str
+
+
+def severity(told: list[Told]) -> str:
+    """How bad the strongest of some properties is."""
+    return "severe" if max(each.auc for each in told) >= LEAK_SEVERE else "warning"
+
+
+def listed(inside: dict[str, Told]) -> str:
+    """The first few sources with what tells the label in them, and how many more there are."""
+    texts = [f"in {name} by {told.text}" for name, told in inside.items()]
+    more = len(texts) - MAX_LISTED
+    return "; ".join(texts[:MAX_LISTED]) + (f"; and in {more} more" if more > 0 else "")
+
+
+def inside_sources(frame: pd.DataFrame, check: Callable[[pd.DataFrame], list[Told]]) -> dict[str, Told]:
+    """The strongest property by source, for sources in which one tells the label; the plainest source first.
+
+    Parameters
+    ----------
+    frame : DataFrame
+        With `label`, and `source` if it is known; a set of a single source has no inside.
+    """
+    if "source" not in frame or frame["source"].nunique() < 2:
+        return {}
+    found: dict[str, Told] = {}
+    for name, rows in frame.groupby("source"):
+        counts = rows["label"].value_counts()
+        if len(counts) == 2 and counts.min() >= MIN_INSIDE:
+            told = [each for each in check(rows) if each.low > LEAK_WARNING]
+            if told:
+                found[str(name)] = max(told, key=lambda each: each.auc)
+    return dict(sorted(found.items(), key=lambda entry: -entry[1].auc))
