@@ -9,7 +9,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --constr
 APP := .venv/.app-installed
 DEV := .venv/.dev-installed
 
-.PHONY: app test lint bench docs format coverage clean
+.PHONY: app test lint bench docs format coverage lock sbom clean
 .DEFAULT_GOAL := app
 
 app: $(APP)
@@ -38,6 +38,12 @@ format: $(DEV)
 coverage: $(DEV)
 	$(BIN)/coverage run -m pytest $(ARGS)
 	$(BIN)/coverage report
+
+lock: $(APP)
+	$(BIN)/python deploy/supply.py lock
+
+sbom: $(APP)
+	$(BIN)/python deploy/supply.py sbom
 
 clean:
 	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage htmlcov build dist

@@ -1,141 +1,245 @@
-"""`make bench`: images per second, verdict and heatmap included, beside the usual loop. Only ratios travel.
+"""`make bench`: verdicts with their maps per processor-second, beside the usual loop; writes docs/performance.md.
 
-The usual loop takes one image at a time: a forward pass for the score, then pytorch-grad-cam (another forward pass and
-a backward pass) for the map. Both sides use the same weights, threads, decoder, face finder and crops. The first table
-starts from files, the second from finished crops, which leaves the network and its map. Rounds alternate between the
-two sides, so that other work on the machine meets both; each side counts with its median.
+The usual loop takes ResNet-50 and one face at a time: a forward pass for the score, then pytorch-grad-cam for the map.
+Both sides have the same faces, threads, decoder and face finder. Times are processor seconds of all threads, in rounds
+that take turns, and each side counts with its median: only ratios travel to another machine.
 """
 
 from __future__ import annotations
 
 import argparse
-import copy
 import itertools
-import statistics
+import platform
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
 
 import torch
-from PIL import Image
 
+from benchmarks._speed import Peak, UsualLoop, cold_start, gigaflops, take_turns
+from benchmarks.reliability import machine, table
 from dashboard.settings import sample_dir
-from model.checkpoint import CheckpointError
+from model import quality, runtimes
+from model.checkpoint import CheckpointError, list_checkpoints
 from model.detector import Detector
+from model.evidence import ledger
 from model.faces import FaceFinder
 from model.imaging import ImageError, decode
+from model.regions import find_mesh, masks
 from model.sources import MemorySource, SourceError, from_folder
 
+PAGE = Path(__file__).resolve().parent.parent / "docs" / "performance.md"
+REFERENCE = "resnet50"  # the network of the usual loop
+_TEXT = """# Performance
 
-class UsualLoop:
-    """One image at a time, Grad-CAM by hooks and back-propagation."""
+Written by `make bench`; run it again after a change, or on another machine. {machine} PyTorch {torch} in {threads}
+threads ({capability}), {cpu}. Figures are per processor-second (user and system time of all threads), medians of
+{rounds} rounds that take turns; other work on the machine slows them alike, so trust the ratios.
 
-    def __init__(self, detector: Detector) -> None:
-        from pytorch_grad_cam import GradCAM
+## Verdicts and maps
 
-        self.detector = detector
-        self.finder = FaceFinder()
-        self.network = copy.deepcopy(detector.network).requires_grad_(True)
-        self.cam = GradCAM(model=self.network, target_layers=[self.network.cells])
+The usual loop is ResNet-50 with pytorch-grad-cam, one face at a time: {naive:.2f} faces per processor-second with maps,
+{plain:.2f} without. Ours gives the exact map with every verdict. `finished crops` is the network alone; `from files`
+adds decoding, face finding, cutting, the facial mesh and the ledger, to both sides ({files:.2f} files per
+processor-second in the usual loop, which finds faces but draws no mesh). The share of peak is of {peak:.0f} GFLOP per
+processor-second, the best this machine did in the same minutes (convolution {convolution:.0f}, matrix product
+{product:.0f}).
 
-    def files(self, sources: Sequence[MemorySource]) -> int:
-        """Score and map every face of every file; returns how many."""
-        count = 0
-        for source in sources:
-            image = decode(source.read()).pixels
-            faces = self.finder.find(image)
-            count += self.crops([self.detector.crop(image, face) for face in faces])
-        return count
+{speed}
 
-    def crops(self, crops: Sequence[Image.Image]) -> int:
-        """Score and map finished crops."""
-        for crop in crops:
-            batch = self.detector.tensor(crop)[None]
-            with torch.no_grad():
-                self.network(batch)
-            self.cam(input_tensor=batch, targets=[lambda logit: logit])
-        return len(crops)
+{refused}
 
+## Where the time goes
 
-class OurWay:
-    """Batches, with the exact evidence map out of the same forward pass."""
+Milliseconds of processor time per face, of the bundled pictures.
 
-    def __init__(self, detector: Detector, batch_size: int) -> None:
-        self.detector = detector
-        self.batch_size = batch_size
+{stages}
 
-    def files(self, sources: Sequence[MemorySource]) -> int:
-        """Score and map every face of every file; returns how many."""
-        results = self.detector.classify_many(sources, batch_size=self.batch_size)
-        return sum(face.evidence is not None for result in results for face in result.faces)
+## Cold start
 
-    def crops(self, crops: Sequence[Image.Image]) -> int:
-        """Score and map finished crops."""
-        tensors = [self.detector.tensor(crop) for crop in crops]
-        for first in range(0, len(tensors), self.batch_size):
-            self.detector.score(tensors[first : first + self.batch_size])
-        return len(crops)
+A new process, from its first import to the verdict on one picture, processor seconds and seconds on the clock.
 
+{cold}
 
-def _compare(title: str, count: int, rounds: int, usual: Callable[[], int], ours: Callable[[], int]) -> None:
-    seconds: dict[str, list[float]] = {"usual loop": [], "Reality Check": []}
-    for _ in range(rounds):
-        for (_, times), work in zip(seconds.items(), (usual, ours), strict=True):
-            start = time.perf_counter()
-            work()
-            times.append(time.perf_counter() - start)
-    print(f"\n{title}")
-    rates = {name: count / statistics.median(times) for name, times in seconds.items()}
-    for name, times in seconds.items():
-        spread = (max(times) - min(times)) / statistics.median(times)
-        print(f"  {name:<14} {rates[name]:7.1f} images/s   (rounds differ by {spread:.0%})")
-    print(f"  ratio          {rates['Reality Check'] / rates['usual loop']:7.2f}")
+## What is not here
 
-
-def _samples(wanted: int) -> list[MemorySource]:
-    """Sample images that can be decoded, repeated as often as needed."""
-    usable = []
-    for source in from_folder(sample_dir()):
-        data = source.read()
-        try:
-            decode(data)
-        except ImageError:
-            continue
-        usable.append(MemorySource(source.name, data))
-    if not usable:
-        raise SourceError(f"{sample_dir()}: there are no sample images.")
-    return list(itertools.islice(itertools.cycle(usable), wanted))
+Maps cost nothing beside the verdict here, so that there is no row without them for ours. Precisions below float32 are
+admitted only through the gate of `model.runtimes`. Memory over long runs and Ray are not measured by this command.
+"""
 
 
 def main() -> int:
-    """Run both comparisons and print their ratios."""
+    """Measure, print and write the page."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description="Speed beside the usual loop.")
-    parser.add_argument("--checkpoint", help="name or path; the default checkpoint if not given")
-    parser.add_argument("--images", type=int, default=16, help="images per round (default 16)")
+    parser.add_argument("--images", type=int, default=16, help="faces per round (default 16)")
     parser.add_argument("--rounds", type=int, default=3, help="rounds of each side (default 3)")
-    parser.add_argument("--batch-size", type=int, default=16, help="faces per forward pass of ours (default 16)")
+    parser.add_argument("--batch-size", type=int, default=8, help="faces per forward pass of ours (default 8)")
+    parser.add_argument("--threads", type=int, help="PyTorch decides if not given")
+    parser.add_argument("--page", type=Path, default=PAGE, help="default docs/performance.md")
     options = parser.parse_args()
+    if options.threads:
+        torch.set_num_threads(options.threads)
     try:
-        detector = Detector.load(options.checkpoint)
-        sources = _samples(options.images)
-    except (CheckpointError, SourceError) as error:
+        text = measure(options)
+    except (CheckpointError, SourceError, runtimes.RuntimeRefusedError) as error:
         print(f"benchmarks: {error}", file=sys.stderr)
         return 2
-    usual, ours = UsualLoop(detector), OurWay(detector, options.batch_size)
-    finder = FaceFinder()
-    decoded = [decode(source.read()).pixels for source in sources]
-    crops = [detector.crop(image, face) for image in decoded for face in finder.find(image)]
-    if not crops:
-        print("benchmarks: no face was found in the sample images.", file=sys.stderr)
-        return 2
-    print(f"{detector.checkpoint.name}, {detector.runtime}, {torch.get_num_threads()} threads, {len(crops)} faces")
-    usual.crops(crops[:2])  # warm up: first calls allocate and choose kernels
-    ours.crops(crops[:2])
-    files = "From files: decode, find faces, score, map"
-    _compare(files, len(sources), options.rounds, lambda: usual.files(sources), lambda: ours.files(sources))
-    alone = "From finished crops: score, map"
-    _compare(alone, len(crops), options.rounds, lambda: usual.crops(crops), lambda: ours.crops(crops))
+    options.page.write_text(text, "utf-8")
+    print(text)
     return 0
+
+
+def measure(options: argparse.Namespace) -> str:
+    """The page."""
+    sources = _samples(options.images)
+    detectors: dict[str, list[Detector]] = {}
+    refused = []
+    for info, name in itertools.product(list_checkpoints(), runtimes.available()):
+        try:
+            detectors.setdefault(info.name, []).append(Detector.load(info.path, runtime=name))
+        except runtimes.RuntimeRefusedError as error:
+            refused.append(f"Refused: {error}")
+    reference = detectors[REFERENCE][0]
+    finder, usual, peak = FaceFinder(), UsualLoop(reference), Peak()
+    crops = _crops(reference, finder, sources)
+
+    def usual_from_files() -> None:
+        usual.scores_and_maps(_crops(reference, finder, sources))
+
+    work: dict[str, Callable[[], object]] = {
+        "maps": partial(usual.scores_and_maps, crops),
+        "plain": partial(usual.scores, crops),
+        "files": usual_from_files,
+        "peak": peak,
+    }
+    for name, several in detectors.items():
+        own = _crops(several[0], finder, sources)
+        for detector in several:
+            work[f"{name} {detector.runtime} crops"] = partial(_forward, detector, own, options.batch_size)
+            work[f"{name} {detector.runtime} files"] = partial(_files, detector, sources, options.batch_size)
+    seconds = take_turns(work, options.rounds)
+    rows = []
+    for name, several in detectors.items():
+        work_per_face = gigaflops(several[0].network, several[0].checkpoint.framing.side)
+        for detector in several:
+            alone, whole = (seconds[f"{name} {detector.runtime} {what}"] for what in ("crops", "files"))
+            rate = len(crops) / alone
+            rows.append(
+                [
+                    f"{name}{' (default)' if detector.checkpoint.default else ''}",
+                    detector.runtime,
+                    f"{rate:.2f}",
+                    f"{seconds['maps'] / alone:.1f}x",
+                    f"{seconds['plain'] / alone:.1f}x",
+                    f"{rate * work_per_face / peak.value:.0%}",
+                    f"{len(sources) / whole:.2f}",
+                    f"{seconds['files'] / whole:.1f}x",
+                ]
+            )
+    titles = ["network", "runtime", "faces/s", "usual, with maps", "usual, without", "of peak"]
+    titles += ["files/s", "usual, from files"]
+    picture = next(path for path in sorted(sample_dir().glob("real/*")) if path.is_file())
+    cold = [
+        [name, detector.runtime, *(f"{value:.1f}" for value in cold_start(name, detector.runtime[:-5], str(picture)))]
+        for name, several in detectors.items()
+        for detector in several
+    ]
+    return _TEXT.format(
+        machine=machine(),
+        torch=torch.__version__,
+        threads=torch.get_num_threads(),
+        capability=torch.backends.cpu.get_cpu_capability(),
+        cpu=_processor(),
+        rounds=options.rounds,
+        naive=len(crops) / seconds["maps"],
+        plain=len(crops) / seconds["plain"],
+        files=len(sources) / seconds["files"],
+        peak=peak.value,
+        convolution=peak.best["convolution"],
+        product=peak.best["matrix product"],
+        speed=table(titles, rows),
+        refused="\n".join(refused),
+        stages=table(["stage", "ms"], _stages(detectors, finder, sources)),
+        cold=table(["network", "runtime", "processor s", "clock s"], cold),
+    )
+
+
+def _forward(detector: Detector, crops: list[torch.Tensor], batch_size: int) -> None:
+    for first in range(0, len(crops), batch_size):
+        detector.score(crops[first : first + batch_size])
+
+
+def _files(detector: Detector, sources: list[MemorySource], batch_size: int) -> int:
+    return sum(1 for _ in detector.classify_many(sources, batch_size=batch_size))
+
+
+def _crops(detector: Detector, finder: FaceFinder, sources: list[MemorySource]) -> list[torch.Tensor]:
+    images = (decode(source.read()).pixels for source in sources)
+    return [
+        detector.tensor(detector.crop(image, face))
+        for image in images
+        for face in finder.find(image)
+        if quality.reason_against(face) is None
+    ]
+
+
+def _stages(detectors: dict[str, list[Detector]], finder: FaceFinder, sources: list[MemorySource]) -> list[list[str]]:
+    """Milliseconds per face by stage, once through."""
+    detector = next(iter(detectors.values()))[0]
+    framing = detector.checkpoint.framing
+    spent: dict[str, float] = {}
+
+    def timed(stage: str, run: Callable[[], Any]) -> Any:
+        start = time.process_time()
+        out = run()
+        spent[stage] = spent.get(stage, 0.0) + time.process_time() - start
+        return out
+
+    count = 0
+    for source in sources:
+        image = timed("decode", lambda: decode(source.read()).pixels)  # noqa: B023 - run at once
+        for face in timed("find faces", lambda: finder.find(image)):  # noqa: B023
+            if quality.reason_against(face) is not None:
+                continue
+            box = framing.crop_box(face, image.width, image.height)
+            inside = framing.inside(face, box)
+            crop = timed("cut, store as JPEG, scale", lambda: framing.cut(image, box))  # noqa: B023
+            mesh = timed("facial mesh", lambda: find_mesh(crop, inside))  # noqa: B023
+            batch = timed("normalise", lambda: detector.tensor(crop))  # noqa: B023
+            regions = timed("regions", lambda: masks(inside, framing.side, mesh))  # noqa: B023
+            evidence, _ = detector.score([batch])
+            timed("ledger", lambda: ledger(evidence[0], 0.0, regions))  # noqa: B023
+            count += 1
+    return [[stage, f"{1000 * seconds / count:.1f}"] for stage, seconds in spent.items()]
+
+
+def _processor() -> str:
+    """The processor's own name where the system tells it."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text("utf-8").splitlines()
+    except OSError:
+        return platform.processor() or platform.machine()
+    return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), "unknown processor")
+
+
+def _samples(wanted: int) -> list[MemorySource]:
+    """Sample images in which exactly one face can be judged, repeated as often as needed."""
+    usable = []
+    finder = FaceFinder()
+    for source in from_folder(sample_dir()):
+        data = source.read()
+        try:
+            faces = finder.find(decode(data).pixels)
+        except ImageError:
+            continue
+        if len(faces) == 1 and quality.reason_against(faces[0]) is None:
+            usable.append(MemorySource(source.name, data))
+    if not usable:
+        raise SourceError(f"{sample_dir()}: there are no sample images with one face.")
+    return list(itertools.islice(itertools.cycle(usable), wanted))
 
 
 if __name__ == "__main__":

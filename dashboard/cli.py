@@ -51,6 +51,23 @@ class Precision(StrEnum):
 
     fp32 = "fp32"
     bf16 = "bf16"
+    int8 = "int8"
+
+
+class Computing(StrEnum):
+    """What computes the network; see `model.runtimes`."""
+
+    torch = "torch"
+    openvino = "openvino"
+    onnxruntime = "onnxruntime"
+    auto = "auto"
+
+
+class Engine(StrEnum):
+    """Where bulk work is done."""
+
+    local = "local"
+    ray = "ray"
 
 
 class Architecture(StrEnum):
@@ -62,6 +79,9 @@ class Architecture(StrEnum):
 
 Checkpoint = Annotated[str | None, typer.Option("--checkpoint", "-c", help="Name or path of a checkpoint.")]
 Arithmetic = Annotated[Precision | None, typer.Option(help="Arithmetic; the setting `precision` if not given.")]
+RuntimeName = Annotated[
+    Computing, typer.Option(help="What computes the network; auto measures what is installed and takes the quickest.")
+]
 ClusterBy = Annotated[
     str | None,
     typer.Option(metavar="COLUMN", help="Column that says which images belong together, such as the person shown."),
@@ -106,6 +126,32 @@ def serve(
 
 
 @app.command()
+def backup(
+    target: Annotated[Path, typer.Argument(metavar="FILE", help="New tar file.")],
+) -> None:
+    """Copy all kept runs into one file, while the server works."""
+    with _usable():
+        from dashboard.backup import save
+        from dashboard.settings import get_settings
+
+        count = save(get_settings().data_dir / "runs", target)
+    typer.echo(f"{_counted(count, 'run', 'runs')} in {target}", err=True)
+
+
+@app.command()
+def restore(
+    source: Annotated[Path, typer.Argument(metavar="FILE", help="What `backup` wrote.")],
+) -> None:
+    """Put such a copy into an empty data folder; the server must not run."""
+    with _usable():
+        from dashboard.backup import restore as unpack
+        from dashboard.settings import get_settings
+
+        count = unpack(source, get_settings().data_dir / "runs")
+    typer.echo(f"{_counted(count, 'run', 'runs')} restored", err=True)
+
+
+@app.command()
 def classify(
     images: Annotated[list[str], typer.Argument(metavar="IMAGE...", help="Image files.")],
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object per image and line.")] = False,
@@ -147,14 +193,18 @@ def explain(
     report: Annotated[
         list[Path] | None, typer.Option(help="One-page report to write, .html or .pdf; may be repeated.")
     ] = None,
+    tests: Annotated[
+        bool, typer.Option("--tests", help="Also pass the image on in eight ways and test its map; takes longer.")
+    ] = False,
     checkpoint: Checkpoint = None,
     precision: Arithmetic = None,
 ) -> None:
     """Say what moved the score of one image, part by part; write it down for a reviewer."""
     with _usable():
-        from dashboard.overlay import overlay
+        from dashboard.examination import Picture, examine
         from dashboard.report import image_report
         from model import packet as packets
+        from model.redelivery import holds
         from model.sources import Source
 
         for path in report or []:
@@ -163,24 +213,23 @@ def explain(
         name = _printable(str(image))
         data = Source(name, image).read()
         detector = _detector(checkpoint, precision)
-        result = detector.classify(data, name=name)
-        digest = None
+        found = examine(detector, Picture(name, data, ""))
+        result, digest = found.result, None
+        if tests:
+            found.test()
         if packet is not None:
-            written = packets.build(detector, data, result=result, paint=overlay)
-            packet.write_bytes(written)
-            digest = packets.digest(written)
-        if report:
-            created = time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime())
-            page = image_report.image_report(detector, data, result, digest=digest, created=created)
-            for path in report:
-                text = path.suffix.lower() == ".html"
-                path.write_bytes(image_report.html(page).encode() if text else image_report.pdf(page))
+            packet.write_bytes(found.packet())
+            digest = packets.digest(found.packet())
+        for path in report or []:
+            path.write_bytes(found.report(path.suffix.lower()[1:], sealed=packet is not None))
         _print_result(result, as_json=False)
         _print_error_rates(detector, [result.verdict])
         for line in image_report.ledger_lines(result.deciding) if result.deciding else ():
             typer.echo(f"{line.log_odds:+8.3f}  {line.region}")
     if result.logit is not None:
         typer.echo(f"{result.logit:+8.3f}  Sum: the logit")
+    for sentence in [*found.remarks(), *([holds(found.redelivered())] if found.has("redelivered") else [])]:
+        typer.echo(sentence)
     for path in [*([packet] if packet is not None else []), *(report or [])]:
         typer.echo(f"Wrote {path}", err=True)
     if digest is not None:
@@ -249,6 +298,11 @@ def bulk(
     resume: Annotated[bool, typer.Option("--resume", help="Take over what an earlier run has judged.")] = False,
     checkpoint: Checkpoint = None,
     precision: Arithmetic = None,
+    runtime: RuntimeName = Computing.torch,
+    engine: Annotated[Engine, typer.Option(help="ray: on a Ray cluster, or on one started here.")] = Engine.local,
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="Processes on Ray, one processor each; all that are free if not given.")
+    ] = None,
 ) -> None:
     """Judge any number of images and write a table."""
     with _usable():
@@ -256,11 +310,16 @@ def bulk(
         from model import bulk as bulk_run
 
         found = _sources(source)
-        detector = _detector(checkpoint, precision)
+        detector = _detector(checkpoint, precision, runtime=runtime)
+        judge: bulk_run.Judge = detector
+        if engine == Engine.ray:
+            from model import cluster
+
+            judge = cluster.ClusterDetector(detector, workers=workers)
         _report_skipped(found.skipped)
         with _progress("Classifying") as progress:
             summary = bulk_run.run(
-                detector, found, out, resume=resume, batch_size=get_settings().batch_size, progress=progress
+                judge, found, out, resume=resume, batch_size=get_settings().batch_size, progress=progress
             )
     verdicts = ", ".join(f"{count:,} {name.replace('_', ' ')}" for name, count in sorted(summary.verdicts.items()))
     typer.echo(f"{summary.images:,} images: {verdicts}. Written to {out}.")
@@ -644,7 +703,12 @@ def _give_up(message: str) -> NoReturn:
     raise typer.Exit(UNUSABLE)
 
 
-def _detector(checkpoint: str | None, precision: Precision | None, threshold: float | None = None) -> Detector:
+def _detector(
+    checkpoint: str | None,
+    precision: Precision | None,
+    threshold: float | None = None,
+    runtime: Computing = Computing.torch,
+) -> Detector:
     import torch
 
     from dashboard.settings import get_settings
@@ -653,7 +717,10 @@ def _detector(checkpoint: str | None, precision: Precision | None, threshold: fl
     settings = get_settings()
     if settings.threads:
         torch.set_num_threads(settings.threads)
-    detector = Detector.load(checkpoint or settings.default_checkpoint, precision=precision or settings.precision)
+    arithmetic = settings.precision if precision is None else precision.value
+    detector = Detector.load(checkpoint or settings.default_checkpoint, precision=arithmetic, runtime=runtime.value)
+    if detector.choice is not None:
+        typer.echo(str(detector.choice), err=True)
     return detector if threshold is None else detector.with_thresholds(_custom(detector.thresholds, threshold))
 
 

@@ -13,6 +13,7 @@ import pandas as pd
 import pyarrow as pa
 
 from dashboard import report
+from dashboard.tasks import data_digest
 from model import metrics
 from model.audit import audit
 from model.checkpoint import Hashes
@@ -116,6 +117,8 @@ def measure(
     findings = [finding.to_dict() for finding in audit(labelled, predictions, training=training)]
     figures = metrics.evaluate(predictions, audit=findings, **options)
     figures["protocol"]["tier"] = delivery
+    if "sha256" in predictions:
+        figures["protocol"]["data_digest"] = data_digest(predictions[["path", "sha256"]])
     return Evaluation(figures, predictions)
 
 

@@ -1,5 +1,8 @@
 """One background queue: kept runs are worked on beside the pages, one at a time, and can be watched and cancelled.
 
+Owners take turns: while runs of several wait, each is worked on for some seconds, then rests where it is until the
+others had as much. The runs of one owner go in order of arrival.
+
 The worker never calls Streamlit; pages poll the job's `progress`. What a job is and how it ended stands in the run
 store (`dashboard.store`); only what changes from second to second lives in memory. A job that is stopped, by its
 visitor or by the end of the server, can be continued: its task resumes from what lies in the run's folder.
@@ -34,6 +37,7 @@ from dashboard.store import (
 __all__ = ["CANCELLED", "DONE", "FAILED", "INTERRUPTED", "QUEUED", "RUNNING", "Busy", "Job", "JobError", "JobQueue"]
 
 _LIVE = (QUEUED, RUNNING)
+TURN_SECONDS = 20.0  # for which a run may keep the runs of others waiting
 _log = logging.getLogger(__name__)
 
 
@@ -56,13 +60,15 @@ class Progress:
     Attributes
     ----------
     rate : float or None
-        Items per second since the job began to run.
+        Items per second since the job began to run, the turns of others included.
     seconds_left : float or None
         Estimate from the rate so far.
     elapsed : float
         Seconds worked, earlier attempts included.
     ahead : int
-        Jobs that run or wait before this one.
+        Jobs that have a turn before this one's next.
+    resting : bool
+        It has begun, and others have their turn.
     counts : dict of str to int
         What the task counted, e.g. verdicts.
     """
@@ -77,6 +83,7 @@ class Progress:
     ahead: int
     counts: dict[str, int]
     error: str | None
+    resting: bool = False
 
     @property
     def share(self) -> float:
@@ -97,18 +104,22 @@ class Job:
     title: str
     total: int
     folder: Path
+    owner: str | None = None
     state: str = QUEUED
     done: int = 0
     stage: str = ""
     started: float | None = None
     finished: float | None = None
     worked: float = 0.0  # seconds, in earlier attempts
+    rested: float = 0.0  # seconds of this attempt in which others had their turn
+    resting_since: float | None = None
     taken_over: int = 0  # items that were done before this attempt
     error: str | None = None
     result: Any = None
     counts: Counter[str] = field(default_factory=Counter)
     _cancel: threading.Event = field(default_factory=threading.Event)
     _halt: threading.Event = field(default_factory=threading.Event)
+    _give_way: Callable[[Job], None] | None = None
 
     @classmethod
     def of(cls, run: Run) -> Job:
@@ -119,6 +130,7 @@ class Job:
             run.name,
             run.total,
             run.folder,
+            owner=run.owner,
             state=run.state,
             done=run.done,
             finished=run.finished,
@@ -132,6 +144,19 @@ class Job:
         """True once the visitor has asked to stop."""
         return self._cancel.is_set()
 
+    @property
+    def stopping(self) -> bool:
+        """True once the job is to stop, for its visitor or for the end of the server."""
+        return self._cancel.is_set() or self._halt.is_set()
+
+    @property
+    def seconds(self) -> float:
+        """Seconds worked, earlier attempts included; never less than those, as clocks may be put back."""
+        if not self.started:
+            return self.worked
+        end = self.resting_since or self.finished or time.time()
+        return self.worked + max(0.0, end - self.started - self.rested)
+
     def begin(self, done: int, **counts: int) -> None:
         """Called by the task when it knows what was done before."""
         self.done = self.taken_over = done
@@ -139,6 +164,8 @@ class Job:
 
     def advance(self, **counts: int) -> None:
         """Called by the task after each item is safe; `counts` are added up by name.
+
+        Returns when it is this job's turn, which may take as long as others work.
 
         Raises
         ------
@@ -148,29 +175,44 @@ class Job:
         self.done += 1
         self.counts.update(counts)
         self.check()
+        if self._give_way is not None:
+            self._give_way(self)
 
     def check(self) -> None:
         """Raise `Stopped` if the job is to stop."""
-        if self._cancel.is_set() or self._halt.is_set():
+        if self.stopping:
             raise Stopped
 
 
 class JobQueue:
-    """Runs in order of arrival on one worker thread.
+    """Runs on threads of which one works at a time.
 
     Parameters
     ----------
     store : RunStore
     max_queued : int
         Jobs that may wait or run.
+    turn_seconds : float
+        For which a job may work while jobs of others wait.
     """
 
-    def __init__(self, store: RunStore, *, max_queued: int = 8) -> None:
+    def __init__(self, store: RunStore, *, max_queued: int = 8, turn_seconds: float = TURN_SECONDS) -> None:
         self.store = store
         self.max_queued = max_queued
+        self.turn_seconds = turn_seconds
         self._jobs: dict[str, Job] = {}  # in order of arrival; only those that wait or run
         self._lock = threading.Lock()
-        self._pool = ThreadPoolExecutor(1, thread_name_prefix="job")
+        self._turns = threading.Condition(self._lock)
+        self._holder: str | None = None  # the job whose turn it is
+        self._since = 0.0  # when its turn began, on the monotonic clock
+        self._served: dict[str | None, float] = {}  # by owner, when the last turn ended
+        self._closed = False
+        self._pool = ThreadPoolExecutor(max_queued, thread_name_prefix="job")
+
+    @property
+    def working(self) -> bool:
+        """Whether the worker takes jobs; False once the queue was closed."""
+        return not self._closed
 
     def submit(self, run: Run, task: Callable[[Job], None]) -> Job:
         """Queue a new or unfinished run; the task is called with its job.
@@ -182,6 +224,7 @@ class JobQueue:
         """
         job = Job.of(run)
         job.state, job.finished, job.error = QUEUED, None, None
+        job._give_way = self._give_way
         with self._lock:
             if run.id in self._jobs:
                 raise Busy("This run is being worked on already.")
@@ -222,15 +265,25 @@ class JobQueue:
     def progress(self, job: Job) -> Progress:
         """What a page shows of a job."""
         with self._lock:
-            waiting = list(self._jobs)
-        ahead = waiting.index(job.id) if job.state == QUEUED and job.id in waiting else 0
-        here = (job.finished or time.time()) - job.started if job.started else 0.0
+            line = [waiting.id for waiting in self._line()]
+        resting = job.resting_since is not None
+        ahead = line.index(job.id) if (job.state == QUEUED or resting) and job.id in line else 0
+        here = max(0.0, (job.finished or time.time()) - job.started) if job.started else 0.0  # clocks may be put back
         fresh = job.done - job.taken_over
         rate = fresh / here if fresh > 0 and here > 0 else None
         left = (job.total - job.done) / rate if rate and job.state == RUNNING else None
-        elapsed = job.worked + here
         return Progress(
-            job.state, job.done, job.total, job.stage, rate, left, elapsed, ahead, dict(job.counts), job.error
+            job.state,
+            job.done,
+            job.total,
+            job.stage,
+            rate,
+            left,
+            job.seconds,
+            ahead,
+            dict(job.counts),
+            job.error,
+            resting,
         )
 
     def cancel(self, job: Job) -> None:
@@ -240,6 +293,7 @@ class JobQueue:
             if live is None:
                 return
             live._cancel.set()
+            self._turns.notify_all()
             if live.state != QUEUED:
                 return
             live.state, live.finished = CANCELLED, time.time()
@@ -253,15 +307,18 @@ class JobQueue:
     def close(self) -> None:
         """Stop the worker; whatever waits or runs is left for the next start to resume."""
         with self._lock:
+            self._closed = True
             jobs = list(self._jobs.values())
-        for job in jobs:
-            job._halt.set()
+            for job in jobs:
+                job._halt.set()
+            self._turns.notify_all()
         self._pool.shutdown(wait=True, cancel_futures=True)
         self.store.close()
 
     def _run(self, job: Job, task: Callable[[Job], None]) -> None:
-        with self._lock:
-            if job.state != QUEUED or job._halt.is_set():
+        with self._turns:
+            self._wait_for_turn(job)
+            if job.state != QUEUED or job.stopping:
                 return
             job.state, job.started = RUNNING, time.time()
         state = DONE
@@ -281,11 +338,47 @@ class JobQueue:
         job.finished = time.time()
         self._end(job, state)
 
+    def _line(self) -> list[Job]:
+        """Live jobs by their next turn: first one of each owner, that of whoever was served longest ago ahead."""
+        ranks: Counter[str | None] = Counter()
+        line = []
+        for place, job in enumerate(self._jobs.values()):
+            served = self._served.get(job.owner, 0.0)
+            line.append(((job.id != self._holder, ranks[job.owner], served, place), job))
+            ranks[job.owner] += 1
+        return [job for _, job in sorted(line, key=lambda entry: entry[0])]
+
+    def _wait_for_turn(self, job: Job) -> None:
+        """Until the turn is this job's, or the job is to stop."""
+        self._turns.wait_for(lambda: job.stopping or (self._holder is None and self._line()[0] is job))
+        if not job.stopping:
+            self._holder, self._since = job.id, time.monotonic()
+
+    def _end_turn(self, job: Job) -> None:
+        if self._holder == job.id:
+            self._holder = None
+            self._served[job.owner] = time.monotonic()
+        self._turns.notify_all()
+
+    def _give_way(self, job: Job) -> None:
+        """Rest a job while others wait and its turn is over."""
+        with self._turns:
+            if time.monotonic() - self._since < self.turn_seconds:
+                return
+            if all(other.owner == job.owner for other in self._jobs.values()):
+                return
+            job.resting_since = time.time()
+            self._end_turn(job)
+            self._wait_for_turn(job)
+            job.rested += max(0.0, time.time() - job.resting_since)
+            job.resting_since = None
+        job.check()
+
     def _end(self, job: Job, state: str = CANCELLED) -> None:
         """Write down how a job ended, show it, and give the run back."""
         changes = {"done": job.done, "counts": dict(job.counts), "error": job.error}
         if job.started and job.finished:
-            changes["seconds"] = job.worked + job.finished - job.started
+            changes["seconds"] = job.seconds
         try:
             ended = None if state == INTERRUPTED else job.finished
             self.store.update(job.id, state=state, finished=ended, **changes)
@@ -295,7 +388,10 @@ class JobQueue:
         job.state = state
 
     def _forget(self, job: Job) -> None:
-        with self._lock:
+        with self._turns:
             self._jobs.pop(job.id, None)
+            self._end_turn(job)
+            if not self._jobs:
+                self._served.clear()
         with suppress(StoreError):
             self.store.release(job.id)

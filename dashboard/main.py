@@ -6,7 +6,7 @@ import streamlit as st
 
 import model  # noqa: F401 - first: it makes torchvision importable for everything after it
 from dashboard import session
-from dashboard.widgets import appearance
+from dashboard.widgets import appearance, sign_in
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = ROOT / "pages"
@@ -15,6 +15,9 @@ PAGES = ROOT / "pages"
 st.set_page_config(page_title="Reality Check", page_icon=str(appearance.ICON), layout="wide")
 st.logo(str(appearance.logo()), size="large")
 session.initialise()
+if not session.admit():
+    sign_in.sign_in(session.providers())
+    st.stop()
 
 page = st.navigation(
     [
@@ -52,6 +55,26 @@ page = st.navigation(
             icon=":material/deployed_code:",
             url_path="models",
             help="The bundled checkpoints: measured figures, thresholds, training data and licence.",
+        ),
+        st.Page(
+            PAGES / "about.py",
+            title="About",
+            icon=":material/info:",
+            url_path="about",
+            help="What a verdict is and is not, what is kept of you, and how to delete it.",
+        ),
+        *(
+            [
+                st.Page(
+                    PAGES / "administration.py",
+                    title="Administration",
+                    icon=":material/admin_panel_settings:",
+                    url_path="administration",
+                    help="The state of the server, and the runs of all people.",
+                )
+            ]
+            if session.person().administers
+            else []
         ),
     ],
     position="top",

@@ -19,6 +19,9 @@ OPACITY = 0.75
 _FAKE_RAMP = np.array([[253, 214, 170], [240, 138, 46], [196, 84, 6]], dtype=np.float64)
 _REAL_RAMP = np.array([[176, 212, 242], [58, 134, 208], [18, 74, 140]], dtype=np.float64)
 _CAM_RAMP = np.array([[250, 230, 140], [226, 110, 120], [110, 30, 110]], dtype=np.float64)
+CAM_STOPS = tuple(  # the ramp of class activation maps, as CSS colours
+    f"rgba({r:.0f},{g:.0f},{b:.0f},{alpha})" for (r, g, b), alpha in zip(_CAM_RAMP, (0.0, 0.7, 1.0), strict=True)
+)
 BOX_COLOURS = {
     "fake": (224, 116, 16),
     "real": (38, 108, 186),
@@ -91,14 +94,19 @@ def overlay(
     return _blend(crop, colourise(evidence, crop.width, limit, smooth=smooth), opacity)
 
 
-def overlay_cam(crop: Image.Image, cam: np.ndarray, *, opacity: float = OPACITY) -> Image.Image:
-    """Lay a class activation map (S, S) in [0, 1] over a square face crop.
+def colourise_cam(cam: np.ndarray) -> Image.Image:
+    """Paint a class activation map (S, S) in [0, 1] as RGBA of S x S pixels.
 
     Its own colours: such a map is scaled per picture and has no sign, so it must not look like an evidence map.
     """
-    strength = np.clip(_resize(cam, crop.width, smooth=True), 0, 1)
+    strength = np.clip(cam, 0, 1)
     layer = np.concatenate([_ramp(strength, _CAM_RAMP), np.sqrt(strength)[..., None] * 255], axis=-1)
-    return _blend(crop, Image.fromarray(layer.round().astype(np.uint8), "RGBA"), opacity)
+    return Image.fromarray(layer.round().astype(np.uint8), "RGBA")
+
+
+def overlay_cam(crop: Image.Image, cam: np.ndarray, *, opacity: float = OPACITY) -> Image.Image:
+    """Lay a class activation map (S, S) in [0, 1] over a square face crop; see `colourise_cam`."""
+    return _blend(crop, colourise_cam(_resize(cam, crop.width, smooth=True)), opacity)
 
 
 def boxed(

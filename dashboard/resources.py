@@ -1,6 +1,6 @@
 """What all sessions of this process share: loaded networks, the kept runs and the background queue.
 
-A run's results are shared by all who know its id.
+Whether a visitor may see a run is asked before its results are fetched here: `dashboard.session.owner`.
 """
 
 from __future__ import annotations
@@ -13,12 +13,16 @@ import torch
 
 from dashboard import tasks
 from dashboard.jobs import Busy, Job, JobError, JobQueue
+from dashboard.measured import Measured
 from dashboard.settings import get_settings
-from dashboard.store import Run, RunStore
+from dashboard.store import DONE, Run, RunStore, StoreError
 from dashboard.tasks import BulkResult, EvaluationResult
 from model.calibration import Thresholds
-from model.checkpoint import WEIGHTS, CheckpointError, CheckpointInfo, read_info, resolve
+from model.checkpoint import WEIGHTS, CheckpointError, CheckpointInfo, read_info, resolve, verify
 from model.detector import Detector
+from model.metrics import Comparison, compare
+
+MANY = 20_000  # images from which a comparison is resampled less often
 
 
 def detector(name: str | None = None) -> Detector:
@@ -31,6 +35,7 @@ def detector(name: str | None = None) -> Detector:
     """
     info = checkpoint(name)
     settings = get_settings()
+    verify(info, settings.default_checkpoint_sha256 if name is None else None)
     return _load(str(info.path), info.sha256, settings.precision, settings.threads)
 
 
@@ -105,15 +110,63 @@ def result_of(job: Job) -> BulkResult | EvaluationResult | None:
     return _result(job.id, job.state, job.finished)
 
 
-def forget_result(job: Job) -> None:
-    """Drop a run's results from memory."""
-    _result.clear(job.id, job.state, job.finished)
+def measured_of(job: Job) -> Measured:
+    """A finished evaluation, prepared for a threshold that moves.
+
+    Raises
+    ------
+    dashboard.store.StoreError
+        If the run is not a finished evaluation, or damaged.
+    """
+    return _measured(job.id, job.state, job.finished)
+
+
+def comparison_of(a: Job, b: Job, threshold_a: float, threshold_b: float) -> Comparison:
+    """Two finished evaluations on the images that both scored, each at a threshold.
+
+    Raises
+    ------
+    dashboard.store.StoreError
+        As for `measured_of`.
+    model.metrics.MetricsError
+        If they cannot be compared.
+    """
+    return _comparison(a.id, a.finished, b.id, b.finished, threshold_a, threshold_b)
+
+
+def forget_result() -> None:
+    """Drop the results of all runs from memory; those that are asked for again are read again."""
+    for kept in (_result, _measured, _comparison):
+        kept.clear()
 
 
 @st.cache_resource(max_entries=4, show_spinner="Opening the run …")
 def _result(run_id: str, state: str, finished: float | None) -> BulkResult | EvaluationResult | None:
     run = job_queue().store.get(run_id)  # state and time are part of the key: a run may be continued
     return None if run is None else tasks.load_result(run, get_settings())
+
+
+@st.cache_resource(max_entries=4, show_spinner="Preparing the figures …")
+def _measured(run_id: str, state: str, finished: float | None) -> Measured:
+    result = _result(run_id, state, finished)
+    if not isinstance(result, EvaluationResult):
+        raise StoreError("This run has no figures: it did not finish, or is no evaluation.")
+    return Measured(result)
+
+
+@st.cache_resource(max_entries=4, show_spinner="Comparing the two runs …")
+def _comparison(
+    a: str, finished_a: float | None, b: str, finished_b: float | None, threshold_a: float, threshold_b: float
+) -> Comparison:
+    one, other = (_measured(run_id, DONE, ended) for run_id, ended in ((a, finished_a), (b, finished_b)))
+    many = max(len(one.scored), len(other.scored)) > MANY
+    return compare(
+        one.result.predictions,
+        other.result.predictions,
+        threshold_a=threshold_a,
+        threshold_b=threshold_b,
+        resamples=200 if many else 1000,
+    )
 
 
 @st.cache_resource(max_entries=8, show_spinner=False)

@@ -15,6 +15,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from streamlit import config
+
 from dashboard.settings import ROOT, Settings
 
 _NAME = Path(".streamlit") / "config.toml"
@@ -37,8 +39,40 @@ def configuration(settings: Settings, address: str, port: int) -> dict[str, Any]
     for folder in (Path.home(), Path.cwd()):
         if folder != ROOT and (folder / _NAME).is_file():
             own |= _flat(_read(folder / _NAME)).keys()
-    options = {key: value for key, value in options.items() if key not in own and _variable(key) not in os.environ}
+    options = {key: value for key, value in options.items() if key not in own} | from_environment()
     return options | {"server.address": address, "server.port": port}
+
+
+def from_environment() -> dict[str, Any]:
+    """Streamlit's options in `STREAMLIT_...` variables by dotted key, which only its own command reads.
+
+    Secret ones are left to Streamlit, which reads these and takes them from nowhere else.
+
+    Raises
+    ------
+    ServerError
+        If a variable is not of its option's type.
+    """
+    found: dict[str, Any] = {}
+    for key, option in config._config_options_template.items():
+        text = os.environ.get(_variable(key))
+        if text is None or option.sensitive:
+            continue
+        try:
+            found[key] = _parsed(text, option.type, several=option.multiple)
+        except ValueError as error:
+            raise ServerError(f"{_variable(key)}: {text!r} is not of the type {option.type.__name__}.") from error
+    return found
+
+
+def _parsed(text: str, kind: type, *, several: bool) -> Any:
+    if several:
+        return text.replace(",", " ").split()
+    if kind is bool:
+        if text.lower() not in ("true", "false", "1", "0", "yes", "no"):
+            raise ValueError(text)
+        return text.lower() in ("true", "1", "yes")
+    return kind(text)
 
 
 def url(address: str, port: int) -> str:

@@ -3,22 +3,29 @@
 from __future__ import annotations
 
 import hashlib
+import secrets
+from collections.abc import Iterable
+from dataclasses import dataclass, field
 
 import streamlit as st
+from streamlit.errors import StreamlitSecretNotFoundError
+from streamlit.runtime.scriptrunner import get_script_run_ctx
 
-from dashboard import words
+from dashboard import memory, words
 from dashboard.examination import Examination, Picture, examine
 from dashboard.jobs import Job
+from dashboard.people import LOCAL, Person, Visit, identify
 from dashboard.resources import detector as shared_detector
 from dashboard.resources import forget_result, job_queue
 from dashboard.settings import get_settings
-from dashboard.store import StoreError
+from dashboard.store import Run, StoreError
 from model.detector import Detector
 
 PICTURE = "picture"
 EXAMINATION = "examination"
 CHECKPOINT = "checkpoint"
 _NUMBER = "picture_number"
+_TAB, _ADOPTED, _DELETIONS, _DELETION = "tab", "adopted", "deletions", "deletion"
 
 
 def initialise() -> None:
@@ -27,6 +34,82 @@ def initialise() -> None:
     st.session_state.setdefault(EXAMINATION, None)
     st.session_state.setdefault(CHECKPOINT, None)
     st.session_state.setdefault(_NUMBER, 0)
+    st.session_state.setdefault(_TAB, secrets.token_urlsafe(16))
+
+
+class SignInNeeded(RuntimeError):
+    """The visitor is nobody yet."""
+
+
+def person() -> Person:
+    """Whoever sits at this tab.
+
+    Raises
+    ------
+    SignInNeeded
+        If that is known only after signing in; the router lets nobody past without.
+    """
+    headers = st.context.headers
+    forwarded = any(name in headers for name in ("Forwarded", "X-Forwarded-For", "X-Real-Ip"))
+    settings = get_settings()
+    header = settings.proxy_user_header
+    found = identify(
+        Visit(
+            user=st.user.to_dict(),
+            provider=bool(providers()),
+            proxy_name=None if header is None else (headers.get(header) or "").strip(),
+            cookies=st.context.cookies.to_dict(),
+            alone=st.get_option("server.address") in ("127.0.0.1", "::1", "localhost") and not forwarded,
+            tab=st.session_state.setdefault(_TAB, secrets.token_urlsafe(16)),
+        ),
+        settings,
+    )
+    if found is None:
+        raise SignInNeeded
+    return found
+
+
+def owner() -> str | None:
+    """Whose runs this visitor may see; None stands for everybody's."""
+    return None if get_settings().shared_runs else person().key
+
+
+def providers() -> list[str | None]:
+    """Names of the configured identity providers; [None] for one without a name, [] without any."""
+    try:
+        section = st.secrets.get("auth")
+    except StreamlitSecretNotFoundError:
+        return []
+    if not section:
+        return []
+    return ([None] if "client_id" in section else []) + [
+        str(name) for name in section if hasattr(section[name], "keys") and "client_id" in section[name]
+    ]
+
+
+def can_sign_out() -> bool:
+    """Whether this visitor signed in here, and not at the proxy."""
+    return bool(providers()) and bool(st.user.to_dict().get("is_logged_in"))
+
+
+def admit() -> bool:
+    """Called by the router before every page: False for a visitor who has to sign in first."""
+    try:
+        visitor = person()
+    except SignInNeeded:
+        return False
+    context = get_script_run_ctx()
+    deletions = memory.tabs.seen(context.session_id if context else "", visitor.key)
+    if st.session_state.setdefault(_DELETIONS, deletions) != deletions:
+        _clear()  # another tab of the same person had everything deleted
+        st.session_state[_DELETIONS] = deletions
+    if visitor.key == LOCAL and not st.session_state.get(_ADOPTED):
+        st.session_state[_ADOPTED] = True
+        try:
+            job_queue().store.adopt(LOCAL)
+        except StoreError as error:
+            st.error(words.plain(str(error)), icon=":material/heart_broken:")
+    return True
 
 
 def detector() -> Detector:
@@ -85,7 +168,7 @@ def current_job(kind: str) -> Job | None:
         If the run is damaged.
     """
     asked = st.query_params.get("run")
-    job = job_queue().get(asked or st.session_state.get(f"job_{kind}"))
+    job = job_queue().get(asked or st.session_state.get(f"job_{kind}"), owner=owner())
     if job is None or job.kind != kind:
         return None
     remember_job(job)
@@ -106,7 +189,7 @@ def remove_job(job: Job) -> None:
     except StoreError as error:
         st.toast(words.plain(str(error)), icon=":material/error:", duration="long")
         return
-    forget_result(job)
+    forget_result()
     if job.id in (st.session_state.get(f"job_{job.kind}"), st.query_params.get("run")):
         forget_job(job.kind)
     if deleted is not None:
@@ -119,13 +202,81 @@ def remove_job(job: Job) -> None:
         )
 
 
-def may_list_runs() -> bool:
-    """Whether this visitor may see the list of all kept runs (setting `list_runs`)."""
-    wish = get_settings().list_runs
-    if wish is not None:
-        return wish
-    alone = st.get_option("server.address") in ("127.0.0.1", "::1", "localhost")
-    return alone and not any(name in st.context.headers for name in ("Forwarded", "X-Forwarded-For", "X-Real-Ip"))
+def remove_runs(runs: Iterable[Run]) -> None:
+    """Delete runs of other people, as an administrator, without naming them."""
+    if not person().administers:
+        return
+    deletion = _delete(runs)
+    st.toast(words.plain(deletion.sentence()), icon=":material/delete:", duration="long")
+
+
+@dataclass
+class Deletion:
+    """What a deletion took with it."""
+
+    runs: int = 0
+    uploads: int = 0
+    others: int = 0
+    size: int = 0
+    memory: int = 0
+    problems: list[str] = field(default_factory=list)
+
+    def sentence(self) -> str:
+        """What was deleted, and what could not be."""
+        text = (
+            f"Deleted {words.count(self.runs, 'run')} with {words.count(self.uploads, 'uploaded file')} and "
+            f"{words.count(self.others, 'file')} of results ({words.size(self.size)}), and "
+            f"{words.size(self.memory)} of uploads in memory."
+        )
+        if self.problems:
+            text += f" {words.count(len(self.problems), 'run')} could not be deleted: {self.problems[0]}"
+        return text
+
+
+def delete_my_data() -> None:
+    """Delete all runs of this visitor, and all that any tab of theirs holds in memory.
+
+    A run that is being worked on stops first; its files go within seconds. Other tabs of the same visitor forget their
+    picture when they are used next.
+    """
+    visitor = person()
+    deletion = _delete(job_queue().store.runs(owner=visitor.key))
+    deletion.memory = memory.forget(memory.tabs.delete(visitor.key))
+    _clear()
+    st.session_state[_DELETION] = deletion
+
+
+def last_deletion() -> Deletion | None:
+    """What `delete_my_data` deleted, to be said once."""
+    return st.session_state.pop(_DELETION, None)
+
+
+def _delete(runs: Iterable[Run]) -> Deletion:
+    queue, total = job_queue(), Deletion()
+    for run in runs:
+        try:
+            deleted = queue.remove(Job.of(run))
+        except StoreError as error:
+            total.problems.append(str(error))
+            continue
+        if deleted is not None:
+            total.runs += 1
+            total.uploads += deleted.uploads
+            total.others += deleted.others
+            total.size += deleted.size
+    forget_result()
+    return total
+
+
+def _clear() -> None:
+    """Forget all that this tab holds. Inputs get new keys, which empties them in the browser too."""
+    number = st.session_state.get(_NUMBER, 0) + 1
+    for name in list(st.session_state):
+        del st.session_state[name]
+    st.cache_data.clear()  # small pictures and maps, by tab
+    st.query_params.clear()
+    initialise()
+    st.session_state[_NUMBER] = number
 
 
 def choose_checkpoint(name: str | None) -> None:

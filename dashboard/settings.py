@@ -22,6 +22,9 @@ from pydantic_settings import (
     TomlConfigSettingsSource,
 )
 
+Role = Literal["viewer", "analyst", "administrator"]
+ANALYST: Role = "analyst"
+ADMINISTRATOR: Role = "administrator"
 ROOT = Path(__file__).resolve().parent.parent
 TOML_NAME = "reality-check.toml"
 
@@ -47,6 +50,12 @@ class Settings(BaseSettings):
     default_checkpoint: str | None = Field(
         default=None, description="Name or path of the checkpoint to use. Unset: the bundled default."
     )
+    default_checkpoint_sha256: str | None = Field(
+        default=None,
+        pattern=r"^[0-9a-fA-F]{64}$",
+        description="SHA-256 that the file of the default checkpoint must have; the server refuses any other. Unset: "
+        "bundled checkpoints must be those that were shipped.",
+    )
     precision: Literal["fp32", "bf16"] = Field(default="fp32", description="Arithmetic of the network.")
     threads: int = Field(default=0, ge=0, description="Processor threads of the network. 0: PyTorch decides.")
     preload: bool = Field(default=True, description="Load the network before the first visitor arrives.")
@@ -59,10 +68,32 @@ class Settings(BaseSettings):
     session_upload_files: int = Field(
         default=1000, ge=1, description="Files one browser session may send within an hour."
     )
+    total_upload_mb: int = Field(
+        default=4000, ge=1, description="What the uploads of all sessions may take of the server's memory, in MB."
+    )
+    upload_seconds: float = Field(default=900, gt=0, description="Time within which one upload has to arrive.")
+    max_visitors: int = Field(default=200, ge=1, description="Browser tabs that may be connected at one time.")
     max_zip_files: int = Field(default=20_000, ge=1, description="Entries a ZIP archive may have.")
     max_zip_mb: int = Field(default=4000, ge=1, description="Size of a ZIP archive when unpacked, in MB.")
 
-    max_queued_jobs: int = Field(default=8, ge=1, description="Background jobs that may wait or run at one time.")
+    isolate_decoding: bool = Field(
+        default=True,
+        description="Decode pictures in helper processes, so that a hostile file cannot hang, exhaust or crash the "
+        "server.",
+    )
+    decode_seconds: float = Field(default=20, gt=0, description="Time a helper has for one picture.")
+    decode_mb: int = Field(default=3000, ge=500, description="Memory a helper may take, in MB.")
+
+    max_queued_jobs: int = Field(default=40, ge=1, description="Background jobs that may wait or run at one time.")
+    owner_queued_jobs: int = Field(default=4, ge=1, description="Of these, how many may be one person's.")
+    owner_stored_mb: int = Field(
+        default=20_000, ge=1, description="What one person's runs may take on disk, in MB; then some must be deleted."
+    )
+    min_free_mb: int = Field(
+        default=500,
+        ge=0,
+        description="No run begins, and the server is not ready, with less free disk than this, in MB.",
+    )
     resume_runs: bool = Field(
         default=True, description="Go on at start with runs that the end of the server interrupted."
     )
@@ -72,10 +103,37 @@ class Settings(BaseSettings):
         description="Days after which a run is deleted with its images; looked at when the server starts and when a "
         "run begins. Unset: runs are kept until somebody deletes them.",
     )
-    list_runs: bool | None = Field(
+    shared_runs: bool = Field(
+        default=False,
+        description="All visitors see, open and delete all runs: for one person with several browsers, or a team "
+        "without secrets. Otherwise runs are seen by those who began them alone.",
+    )
+    sign_in: bool | None = Field(
         default=None,
-        description="Show visitors the list of all kept runs. Unset: only on a server that listens on this machine "
-        "alone, without a proxy in front. Where it is not shown, a run is found by its address.",
+        description="Visitors must sign in. Unset: where an identity provider is configured, as `[auth]` in "
+        "`.streamlit/secrets.toml`, or a proxy passes names on (`proxy_user_header`).",
+    )
+    proxy_user_header: str | None = Field(
+        default=None,
+        pattern=r"^[A-Za-z0-9-]+$",
+        description="Header in which a proxy names the visitor who signed in there. Only where nobody reaches the "
+        "server but through that proxy, and it replaces what visitors send under this name.",
+    )
+    roles: dict[str, Role] = Field(
+        default_factory=dict,
+        description="Roles of people by the e-mail address or name they sign in with: `viewer` examines single "
+        "pictures, `analyst` also begins runs, `administrator` also deletes runs of others, without seeing into them.",
+    )
+    default_role: Role = Field(default=ANALYST, description="Role of everybody else.")
+    confirm_purpose: bool = Field(
+        default=False, description="Whoever begins a run must state its purpose, which is kept with the run."
+    )
+    open_metrics: bool = Field(
+        default=False, description="Answer `/_stcore/metrics`, for everybody who can reach the server."
+    )
+    log_format: Literal["text", "json"] = Field(default="text", description="Form of the server's log lines.")
+    log_details: bool = Field(
+        default=False, description="Write messages of errors into the log, which may hold names of files."
     )
 
     @field_validator("folder_roots", mode="before")

@@ -7,12 +7,14 @@ from pathlib import Path
 
 import streamlit as st
 
-from dashboard import resources, tasks, words
+from dashboard import resources, session, tasks, words
 from dashboard.intake import IntakeError, allowed, from_uploads, zip_limits
 from dashboard.jobs import Busy, Job, JobQueue
+from dashboard.people import Person
 from dashboard.settings import Settings
-from dashboard.store import BULK, EVALUATION, Run, StoreError
+from dashboard.store import BULK, EVALUATION, QUEUED, RUNNING, Run, RunStore, StoreError
 from dashboard.widgets.many_input import Chosen
+from dashboard.widgets.purpose import is_stated
 from model.dataset import LabelError, LabelledSet, from_manifest, from_source_set
 from model.detector import Detector
 from model.sources import SourceError, SourceSet, from_folder, from_zip
@@ -73,13 +75,29 @@ def describe_labels(chosen: Chosen, settings: Settings) -> LabelledSet | None:
         return None
 
 
-def start_bulk(queue: JobQueue, detector: Detector, chosen: Chosen, settings: Settings) -> Job | None:
-    """Queue a bulk run; None, with a message, when it cannot start."""
-    return _start(BULK, queue, detector, chosen, settings, lambda run: sources_of(chosen, settings, folder=run.uploads))
+def start_bulk(
+    queue: JobQueue, detector: Detector, chosen: Chosen, settings: Settings, *, purpose: str | None = None
+) -> Job | None:
+    """Queue a bulk run for a stated purpose; None, with a message, when it cannot start."""
+    return _start(
+        BULK,
+        queue,
+        detector,
+        chosen,
+        settings,
+        lambda run: sources_of(chosen, settings, folder=run.uploads),
+        purpose=purpose,
+    )
 
 
 def start_evaluation(
-    queue: JobQueue, detector: Detector, chosen: Chosen, settings: Settings, *, delivery: str = "clean"
+    queue: JobQueue,
+    detector: Detector,
+    chosen: Chosen,
+    settings: Settings,
+    *,
+    delivery: str = "clean",
+    purpose: str | None = None,
 ) -> Job | None:
     """Queue an evaluation on images as tier `delivery` brings them; None, with a message, when it cannot start."""
     return _start(
@@ -90,6 +108,7 @@ def start_evaluation(
         settings,
         lambda run: labelled_of(chosen, settings, folder=run.uploads),
         delivery=delivery,
+        purpose=purpose,
     )
 
 
@@ -102,11 +121,16 @@ def _start(
     read: Callable[[Run], SourceSet | LabelledSet],
     *,
     delivery: str = "clean",
+    purpose: str | None = None,
 ) -> Job | None:
     store = queue.store
     run = None
     try:
+        person = session.person()
+        if settings.confirm_purpose and not is_stated(purpose):
+            raise IntakeError("State what this run is for.")
         store.tidy(settings.keep_days)
+        check_room(store, person, settings)
         run = store.create(
             kind,
             chosen.title,
@@ -114,6 +138,8 @@ def _start(
             checkpoint_sha256=detector.checkpoint.sha256,
             settings=tasks.recipe(detector, settings, delivery=delivery),
             origin=None if chosen.place is None else str(chosen.place.path.resolve()),
+            owner=person.key,
+            purpose=purpose,
         )
         inputs = read(run)
         tasks.keep_inputs(run, inputs)
@@ -127,11 +153,38 @@ def _start(
         return None
 
 
+def check_room(store: RunStore, person: Person, settings: Settings) -> None:
+    """See that a person may begin a run, and that there is room for it.
+
+    Raises
+    ------
+    IntakeError
+        If the person's role is too low, or too much of theirs is kept.
+    Busy
+        If too many runs of theirs wait.
+    StoreError
+        If the disk is nearly full.
+    """
+    if not person.may_run:
+        raise IntakeError("Your role lets you look at runs and examine single pictures, and not begin runs.")
+    if store.free() < settings.min_free_mb * 2**20:
+        raise StoreError("The server's disk is nearly full. Delete runs you no longer need, or tell the operator.")
+    own = store.runs(owner=person.key)
+    if sum(run.state in (QUEUED, RUNNING) for run in own) >= settings.owner_queued_jobs:
+        raise Busy(
+            f"{settings.owner_queued_jobs} runs of yours wait or run already. Wait for one of them, or cancel it."
+        )
+    if store.stored(person.key) >= settings.owner_stored_mb * 2**20:
+        raise IntakeError(
+            f"Your runs take more than {settings.owner_stored_mb:,} MB on this server. Delete some of them first."
+        )
+
+
 def go_on(queue: JobQueue, job: Job) -> None:
     """Continue a run that was stopped; says why when it cannot be."""
-    run = queue.store.get(job.id)
+    run = queue.store.get(job.id, owner=session.owner())
     try:
-        if run is not None:
+        if run is not None and session.person().may_run:
             resources.enqueue(queue, run)
     except (Busy, StoreError) as error:
         st.toast(words.plain(str(error)), icon=":material/error:")

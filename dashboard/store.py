@@ -60,6 +60,25 @@ MIGRATIONS = (
     );
     CREATE INDEX run_created ON run (created DESC);
     """,
+    """
+    ALTER TABLE run ADD COLUMN purpose TEXT;
+    CREATE INDEX run_owner ON run (owner);
+    """,
+)
+# SQLite's codes for what is wrong with the place and not with the file: no permission, locked, no memory, read-only, no
+# space, and the like.
+_PLACE = frozenset(
+    (
+        sqlite3.SQLITE_PERM,
+        sqlite3.SQLITE_BUSY,
+        sqlite3.SQLITE_LOCKED,
+        sqlite3.SQLITE_NOMEM,
+        sqlite3.SQLITE_READONLY,
+        sqlite3.SQLITE_IOERR,
+        sqlite3.SQLITE_FULL,
+        sqlite3.SQLITE_CANTOPEN,
+        sqlite3.SQLITE_PROTOCOL,
+    )
 )
 _log = logging.getLogger(__name__)
 
@@ -90,7 +109,9 @@ class Run:
     digest : str or None
         SHA-256 over name and SHA-256 of every image, once all are judged.
     owner : str or None
-        Whose run it is, where people sign in.
+        Whose run it is (`dashboard.people.Person.key`); None for one of a time when that was not kept.
+    purpose : str or None
+        What it is for, where whoever began it was asked.
     damage : str or None
         Why the run cannot be shown although it should; None for a sound one. Not stored.
     """
@@ -113,6 +134,7 @@ class Run:
     origin: str | None = None
     digest: str | None = None
     owner: str | None = None
+    purpose: str | None = None
     error: str | None = None
     damage: str | None = None
 
@@ -176,6 +198,7 @@ class RunStore:
         settings: dict[str, Any],
         origin: str | None = None,
         owner: str | None = None,
+        purpose: str | None = None,
     ) -> Run:
         """A new run with an empty folder, held by this process until `release`."""
         key = secrets.token_urlsafe(16)
@@ -190,6 +213,7 @@ class RunStore:
             created=time.time(),
             origin=origin,
             owner=owner,
+            purpose=purpose,
         )
         try:
             run.folder.mkdir(mode=0o700)
@@ -207,7 +231,9 @@ class RunStore:
 
     def get(self, run_id: str | None, *, owner: str | None = None) -> Run | None:
         """The run of this id, if there is one and it is the owner's; None for `owner` asks nobody."""
-        found = self._select("id = ?", (run_id or "",), owner)
+        if not run_id or not _ID.fullmatch(run_id):
+            return None
+        found = self._select("id = ?", (run_id,), owner)
         return found[0] if found else None
 
     def runs(self, *, kind: str | None = None, owner: str | None = None) -> list[Run]:
@@ -286,6 +312,31 @@ class RunStore:
         ]
         return [deleted for deleted in gone if deleted is not None]
 
+    def adopt(self, owner: str) -> int:
+        """Give every run without an owner to this one; returns how many there were."""
+        found = self._select("owner IS NULL", (), None)
+        for run in found:
+            self.update(run.id, owner=owner)
+        return len(found)
+
+    def stored(self, owner: str | None = None) -> int:
+        """Bytes that the runs of an owner, or all runs, take on disk."""
+        return sum(_inventory(run).size for run in self.runs(owner=owner))
+
+    def check(self) -> None:
+        """See that the index can be read and the folder written; `StoreError` or `OSError` otherwise."""
+        with self._connected() as index:
+            index.execute("SELECT COUNT(*) FROM run").fetchone()
+        probe = self.folder / f".probe-{secrets.token_hex(8)}"
+        try:
+            probe.write_bytes(b"1")
+        finally:
+            probe.unlink(missing_ok=True)
+
+    def free(self) -> int:
+        """Bytes that are free on the disk of the runs."""
+        return shutil.disk_usage(self.folder).free
+
     def claim(self, run_id: str) -> bool:
         """Take a run to work on; True if this process has it now, False if another one has or it has no folder."""
         with self._lock:
@@ -328,25 +379,27 @@ class RunStore:
         """Bring the index up to date; a lost or damaged one is made again from the runs' own records."""
         try:
             new = self._migrate()
-        except sqlite3.OperationalError as error:  # no space, no permission, locked: nothing is wrong with the file
-            raise StoreError(f"The index of runs cannot be opened ({error}).") from error
-        except sqlite3.DatabaseError as error:
+        except (sqlite3.DatabaseError, UnicodeDecodeError) as error:  # the latter from SQLite's own messages
+            if isinstance(error, sqlite3.OperationalError) and getattr(error, "sqlite_errorcode", 0) & 0xFF in _PLACE:
+                raise StoreError(f"The index of runs cannot be opened ({error}).") from error
             aside = self.folder / f"{INDEX}.damaged-{time.time():.0f}"
             _log.error("the index of runs is damaged (%s): kept as %s and made again", error, aside.name)
             os.replace(self.folder / INDEX, aside)
             for suffix in ("-wal", "-shm"):
                 (self.folder / (INDEX + suffix)).unlink(missing_ok=True)
             new = self._migrate()
-        if new:
-            for folder in self.folder.iterdir():
-                if folder.is_dir() and _ID.fullmatch(folder.name):
-                    self._insert(_recovered(folder))
+        with self._connected() as index:
+            known = {row[0] for row in index.execute("SELECT id FROM run")}
+        for folder in self.folder.iterdir():
+            lost = folder.is_dir() and _ID.fullmatch(folder.name) and folder.name not in known
+            if lost and (new or (folder / RECORD).is_file()):  # one that another server is just making has no record
+                self._insert(_recovered(folder))
 
     def _migrate(self) -> bool:
         """Apply what is missing of `MIGRATIONS`; True when there was no index."""
         with self._connection() as index:
             index.execute("PRAGMA journal_mode = WAL")
-            if (answer := index.execute("PRAGMA quick_check(1)").fetchone()[0]) != "ok":
+            if (answer := index.execute("PRAGMA integrity_check(1)").fetchone()[0]) != "ok":
                 raise sqlite3.DatabaseError(answer)
             index.execute("BEGIN IMMEDIATE")  # two servers may start at one time
             version = int(index.execute("PRAGMA user_version").fetchone()[0])
@@ -360,6 +413,7 @@ class RunStore:
                     index.execute(statement)
             index.execute(f"PRAGMA user_version = {len(MIGRATIONS)}")
             index.execute("COMMIT")
+            _check_rows(index)
         return version == 0
 
     @contextmanager
@@ -409,6 +463,8 @@ class RunStore:
         with self._connected() as index:
             index.execute("DELETE FROM run WHERE id = ?", (run_id,))
             index.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        for aside in self.folder.glob(f"{INDEX}.damaged-*"):  # holds names of runs, this one's too
+            aside.unlink(missing_ok=True)
 
 
 def write_atomically(path: Path, data: bytes) -> None:
@@ -419,6 +475,21 @@ def write_atomically(path: Path, data: bytes) -> None:
         file.flush()
         os.fsync(file.fileno())
     os.replace(partial, path)
+
+
+def _check_rows(index: sqlite3.Connection) -> None:
+    """Raise `sqlite3.DatabaseError` if a row is none that was written: SQLite looks after its pages, not our values."""
+    known = (QUEUED, RUNNING, DONE, CANCELLED, FAILED, INTERRUPTED, _DELETING)
+    try:
+        for values in index.execute(f"SELECT {', '.join(_COLUMNS)} FROM run"):
+            row = dict(zip(_COLUMNS, values, strict=True))
+            numbers = [row[name] for name in ("created", "seconds", "total", "done")]
+            if not all(isinstance(number, (int, float)) for number in numbers) or not _ID.fullmatch(row["id"]):
+                raise ValueError("a row was never written so")
+            if row["kind"] not in (BULK, EVALUATION) or row["state"] not in known:
+                raise ValueError("a row is of no known kind or state")
+    except (TypeError, ValueError) as error:
+        raise sqlite3.DatabaseError(f"a row cannot be read: {error}") from error
 
 
 def _damage(run: Run) -> str | None:
@@ -445,7 +516,9 @@ def _recovered(folder: Path) -> Run:
     """The run of a folder by its own record."""
     try:
         content = json.loads((folder / RECORD).read_text("utf-8"))
-        known = {name: content[name] for name in _COLUMNS}
+        known = {name: content.get(name) for name in _COLUMNS}  # older records lack what came later
+        if any(known[name] is None for name in ("kind", "name", "state", "created", "seconds", "total", "done")):
+            raise ValueError("not a record of a run")
         if not isinstance(known["settings"], dict) or not isinstance(known["counts"], dict):
             raise ValueError("not a record of a run")
         return Run(**known | {"id": folder.name}, folder=folder)

@@ -22,13 +22,12 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
-from functools import cache, lru_cache, partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any, cast
 
 import pandas as pd
 import pyarrow as pa
-from PIL import Image, ImageOps
 
 from dashboard.intake import IntakeError, allowed
 from dashboard.jobs import Job, JobError
@@ -38,9 +37,9 @@ from model import bulk
 from model.calibration import NOT_APPLICABLE
 from model.checkpoint import training_hashes
 from model.dataset import LabelledSet
-from model.detector import READ_AHEAD, Detector, Readable
-from model.imaging import FORMATS, Limits
-from model.results import ImageResult, rows_to_frame, write_csv
+from model.detector import Detector, Readable
+from model.imaging import ImageError, miniature
+from model.results import ImageResult, write_csv
 from model.sources import Archive, ImageSource, Source, SourceError, SourceSet
 from model.tiers import tier
 
@@ -237,7 +236,7 @@ def perform(job: Job, run: Run, detector: Detector, settings: Settings) -> str:
         classify(job, run, detector, inputs.sources)
         if isinstance(inputs, LabelledSet):
             _measure(job, run, inputs, detector)
-        return _digest(pd.read_parquet(run.table, columns=["path", "sha256"]))
+        return data_digest(pd.read_parquet(run.table, columns=["path", "sha256"]))
     except StoreError as error:
         raise JobError(str(error)) from error
     except OSError as error:
@@ -252,20 +251,16 @@ def classify(job: Job, run: Run, detector: Detector, sources: Sequence[ImageSour
     job.stage = "Looking for what is done"
     thumbnails = _load_thumbnails(run)
     watched = [_Watched(source, index, thumbnails) for index, source in enumerate(sources)]
-    journal = _journal(run)
     size = int(run.settings["batch_size"])
-    if journal.exists():
-        _cut_to_whole_batches(journal, size)
-        images = images_of(_journalled_faces(journal))
-        job.begin(len(images), **_counts(images))
+    images = images_of(bulk.journalled(run.table, batch_size=size))
+    job.begin(len(images), **_counts(images))
     reporting = cast(Detector, _Reporting(detector, job, str(run.settings["tier"])))
     try:
         bulk.run(reporting, watched, run.table, resume=True, batch_size=size)
     except bulk.BulkError as error:
         if isinstance(error.__cause__, OSError):
             raise error.__cause__ from error
-        text = str(error).replace(str(journal), "this run").replace(str(run.table), "this run")
-        raise JobError(text) from error
+        raise JobError(str(error).replace(str(run.table), "this run")) from error
     finally:
         _keep_thumbnails(run, thumbnails)
     images = images_of(pd.read_parquet(run.table))
@@ -300,10 +295,10 @@ def load_result(run: Run, settings: Settings) -> BulkResult | EvaluationResult |
         If the run is damaged.
     """
     finished = run.state == DONE
-    if not finished and (run.kind == EVALUATION or not (_journal(run).exists() or run.table.exists())):
+    if not finished and run.kind == EVALUATION:
         return None
     try:
-        faces = pd.read_parquet(run.table) if run.table.exists() else _journalled_faces(_journal(run))
+        faces = pd.read_parquet(run.table) if run.table.exists() else bulk.journalled(run.table)
         if faces.empty and not finished:
             return None
         inputs = load_inputs(run, settings)
@@ -344,47 +339,10 @@ def _counts(images: pd.DataFrame) -> Counter[str]:
     return Counter(images["verdict"].mask(broken, "errors").tolist())
 
 
-def _digest(table: pd.DataFrame) -> str:
+def data_digest(table: pd.DataFrame) -> str:
     """SHA-256 over name and SHA-256 of every image, in order."""
     lines = (f"{digest} {name}\n" for name, digest in table.drop_duplicates("path").itertuples(index=False))
     return hashlib.sha256("".join(lines).encode()).hexdigest()
-
-
-def _journal(run: Run) -> Path:
-    return run.table.with_name(run.table.name + ".journal")  # as `model.bulk` names it
-
-
-def _journal_entries(path: Path) -> Iterator[tuple[int, list[dict[str, Any]]]]:
-    """Where each complete line of a journal ends, and the rows in it."""
-    end = 0
-    with path.open("rb") as file:
-        for line in file:
-            try:
-                rows = json.loads(line)["rows"]
-            except ValueError:
-                return
-            end += len(line)
-            yield end, rows
-
-
-def _journalled_faces(path: Path) -> pd.DataFrame:
-    latest = {rows[0]["path"]: rows for _, rows in _journal_entries(path)}
-    return rows_to_frame(row for rows in latest.values() for row in rows)
-
-
-def _cut_to_whole_batches(journal: Path, batch_size: int) -> None:
-    """Cut off what was judged of a batch that was not complete.
-
-    The last bits of a score may depend on what shares its batch; so the rest is judged in the batches in which
-    `Detector.classify_many` would have put it without the interruption.
-    """
-    whole = images = crops = 0
-    for end, rows in _journal_entries(journal):
-        images += 1
-        crops += sum(row["logit"] is not None for row in rows)
-        if crops >= batch_size or images >= READ_AHEAD:
-            whole, images, crops = end, 0, 0
-    os.truncate(journal, whole)
 
 
 def _load_thumbnails(run: Run) -> dict[int, str]:
@@ -408,27 +366,12 @@ def thumbnail(data: bytes, side: int = THUMBNAIL, *, crop: bool = True) -> str |
     None when the bytes are not a readable image of acceptable size.
     """
     try:
-        with Image.open(io.BytesIO(data), formats=_openers()) as image:
-            if image.width * image.height > Limits.max_pixels:
-                return None
-            image.draft("RGB", (side * 2, side * 2))  # JPEG: decode at a fraction of the size
-            small = ImageOps.exif_transpose(image).convert("RGB")
-            if crop:
-                small = ImageOps.fit(small, (side, side), Image.Resampling.BILINEAR)
-            else:
-                small.thumbnail((side, side), Image.Resampling.BILINEAR)
-    except Exception:  # noqa: BLE001 - a decoration; the detector reports what is wrong with the file
+        small = miniature(data, side, crop=crop)
+    except ImageError:  # a decoration; the detector reports what is wrong with the file
         return None
     buffer = io.BytesIO()
     small.save(buffer, "JPEG", quality=80)
     return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode()
-
-
-@lru_cache(maxsize=1)
-def _openers() -> tuple[str, ...]:
-    """The accepted formats that this installation of Pillow has an opener for (MPO opens as JPEG)."""
-    Image.init()
-    return tuple(name for name in FORMATS if name in Image.OPEN)
 
 
 def csv_bytes(frame: pd.DataFrame) -> bytes:

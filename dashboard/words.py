@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,8 +10,11 @@ from model import metrics, quality
 from model.accuracy import leave_one_out, unseen_real
 from model.calibration import FAKE, INCONCLUSIVE, NOT_APPLICABLE, REAL, Thresholds
 from model.checkpoint import CheckpointInfo
+from model.faithfulness import Faithfulness, Whereabouts
+from model.regions import LABELS
 from model.results import ImageResult
 from model.tiers import TIERS
+from model.what_if import WithoutRegion
 
 HONEST_USE = (
     "A verdict is a measurement with a known error rate, not proof. Do not accuse, block or report a person on it "
@@ -25,7 +28,24 @@ CAM_CAVEAT = (
     "Maps of the Grad-CAM family are stretched to their own maximum and keep only evidence toward AI-generated: they "
     "glow on every picture, a real photograph included. They show where, never how much. They are here for comparison."
 )
+CONSISTENT = {
+    FAKE: "The examined face is consistent with an AI-generated picture: it carries traces of image generators that "
+    "this detector was trained on.",
+    REAL: "The examined face is consistent with a real photograph: it carries none of the traces of image generators "
+    "that this detector was trained on. A generator that it does not know may leave none either.",
+    INCONCLUSIVE: "The examined face is consistent with either: it gives evidence in both directions, and the "
+    "probability lies between the two thresholds.",
+}
+BACKGROUND_CAVEAT = (
+    "Cells see beyond their own place, in a transformer the whole picture, so that this need not be evidence against "
+    "the face; but do not rest a judgement of the face on it alone."
+)
+INFILL_CAVEAT = (
+    "A filled-in part is itself artificial, and the detector may take that as a cue: read these numbers as a hint at "
+    "what the score hangs on, not as what the face would score without the part."
+)
 NO_ERROR_RATE = "No error rate has been measured for this checkpoint."
+STABLE = 0.7  # correlation from which a map counts as the same
 
 
 @dataclass(frozen=True)
@@ -79,6 +99,84 @@ def summary(result: ImageResult) -> str:
     if result.verdict == REAL:
         return f"{face} carries none of the traces of image generators that this detector knows."
     return f"{face} gives evidence in both directions; the probability lies between the two thresholds."
+
+
+def signed(value: float, digits: int = 2) -> str:
+    """A number with its sign, as set on paper.
+
+    >>> signed(1.234), signed(-0.5), signed(-0.001)
+    ('+1.23', '−0.50', '0.00')
+    """
+    text = f"{value:+.{digits}f}"
+    return text[1:] if not float(text) else text.replace("-", "\N{MINUS SIGN}")
+
+
+def evidence_lies(where: Whereabouts) -> str:
+    """Where the evidence lies.
+
+    >>> evidence_lies(Whereabouts(0.6, 0.3, 0.1))
+    'Of the evidence, 60.0 % lies on the face, 30.0 % on hair and neck, 10.0 % on the background.'
+    """
+    more = " The background carries more of it than the face." if where.alarm else ""
+    return (
+        f"Of the evidence, {percent(where.face)} lies on the face, {percent(where.boundary)} on hair and neck, "
+        f"{percent(where.background)} on the background.{more}"
+    )
+
+
+def background_alarm(without: str, verdict: str) -> str | None:
+    """What to beware of where the background decided; None where it did not.
+
+    Parameters
+    ----------
+    without, verdict : str
+        The verdict that the score gives without the background's part of it, and the one that was given.
+    """
+    if without == verdict:
+        return None
+    return (
+        f"The background decided: without its part of the score the verdict would be {VERDICTS[without].title}. "
+        f"{BACKGROUND_CAVEAT}"
+    )
+
+
+def what_if(verdict: str, moves: Sequence[WithoutRegion]) -> str:
+    """What taking parts of the face away did to its verdict."""
+    changed = [LABELS[entry.region].lower() for entry in moves if entry.verdict != verdict]
+    most = max(moves, key=lambda entry: abs(entry.move), default=None)
+    if most is None:
+        return "No part of the face could be taken away."
+    outcome = (
+        f"The verdict changes without: {', '.join(changed)}." if changed else "No single part decides the verdict."
+    )
+    return (
+        f"{outcome} Filling in moves the score most at: {LABELS[most.region].lower()} ({signed(most.move)} log-odds); "
+        "any in-fill can itself be a cue."
+    )
+
+
+def map_is_faithful(found: Faithfulness) -> str:
+    """What the removal test says of a map."""
+    if found.beats_random and found.beats_centre:
+        outcome = "The map points at what moves the score."
+    elif found.beats_random:
+        outcome = "The map is better than chance, but no better than pointing at the centre."
+    else:
+        outcome = "The map is no better than chance here: do not rely on where it points."
+    return (
+        f"{outcome} Taking away what it calls relevant counts {signed(found.road)} log-odds (ROAD); by random maps "
+        f"{signed(found.road_random)}, by a map of the centre {signed(found.centre.road)}."
+    )
+
+
+def map_is_stable(found: Faithfulness) -> str:
+    """What mirroring and saving again do to a map and to the score."""
+    least = min(found.flip, found.reencoded)
+    outcome = "The map is stable." if least >= STABLE else "The map is not stable: read its finer parts with caution."
+    return (
+        f"{outcome} Mirrored, it agrees by r = {found.flip:.2f} and the score moves by {signed(found.flip_move)} "
+        f"log-odds; saved again as JPEG, r = {found.reencoded:.2f} and {signed(found.reencoded_move)}."
+    )
 
 
 def threshold_note(thresholds: Thresholds) -> str:

@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 
 from dashboard.cli import app
 from dashboard.settings import TOML_NAME, Settings
-from model.checkpoint import CheckpointInfo, list_checkpoints
+from model.checkpoint import WEIGHTS, CheckpointInfo, list_checkpoints
 from model.training.card import rate
 
 HERE = Path(__file__).resolve().parent
@@ -26,7 +26,9 @@ def settings_page() -> str:
     """Every setting with its variable, type, default and meaning."""
     rows = []
     for name, field in Settings.model_fields.items():
-        if field.default_factory is not None:
+        if field.default_factory is dict:
+            default = "none"
+        elif field.default_factory is not None:
             default = "depends on the machine"
         elif field.default is PydanticUndefined:
             default = "required"
@@ -125,6 +127,13 @@ def with_figures(readme: str) -> str:
     return f"{before}{_BEGIN}\n{figures()}\n{_END}{after}"
 
 
+def checksums() -> str:
+    """SHA-256 of every bundled checkpoint, as `sha256sum` writes them."""
+    return "".join(
+        f"{info.sha256}  {info.path.name}\n" for info in sorted(list_checkpoints(), key=lambda info: info.name)
+    )
+
+
 PAGES = {"settings.md": settings_page, "commands.md": command_page}
 
 
@@ -135,6 +144,8 @@ def _type(annotation: object) -> str:
         return " or ".join(f"`{value}`" for value in arguments)
     if origin in (types.UnionType, typing.Union):
         return " or ".join("unset" if part is type(None) else _type(part) for part in arguments)
+    if origin is dict:
+        return f"table of {_type(arguments[1])}"
     if origin is tuple:
         return f"list of {_type(arguments[0])}"
     names = {int: "whole number", float: "number", bool: "true or false", str: "text", Path: "path"}
@@ -144,4 +155,5 @@ def _type(annotation: object) -> str:
 if __name__ == "__main__":
     for name, page in PAGES.items():
         (HERE / name).write_text(page(), "utf-8")
+    (WEIGHTS / "SHA256SUMS").write_text(checksums(), "utf-8")
     README.write_text(with_figures(README.read_text("utf-8")), "utf-8")

@@ -2,7 +2,9 @@
 
 Every judged image is appended as one line to `OUT.journal` at once. When all are done the table is written in the
 order of the sources and takes the place of OUT in one step. A run that resumes takes over what the journal, or a
-finished table, already says about unchanged files; the table comes out the same, `elapsed_ms` aside.
+finished table, already says about unchanged files. The last bits of a score may depend on what shares its batch; so a
+journal is taken over up to its last complete batch, and the table comes out the same to the last byte, `elapsed_ms`
+aside.
 """
 
 from __future__ import annotations
@@ -11,24 +13,53 @@ import hashlib
 import json
 import os
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, Protocol
 
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 import model
-from model.calibration import NOT_APPLICABLE
-from model.detector import Detector, Readable
+from model.calibration import NOT_APPLICABLE, Thresholds
+from model.checkpoint import CheckpointInfo
+from model.detector import READ_AHEAD, Readable
 from model.results import COLUMNS, TEXT_COLUMNS, rows_to_frame, unguard_text, write_csv
 
 SUFFIXES = (".csv", ".parquet")
 _CHUNK = 2000  # images per piece while the table is written; bounds memory
 _Row = dict[str, Any]  # as made by `ImageResult.rows`
+
+
+class Judged(Protocol):
+    """What is said about one image; `model.results.ImageResult`, or rows that came from elsewhere."""
+
+    @property
+    def name(self) -> str: ...
+
+    def rows(self) -> list[_Row]:
+        """One row of the table per face."""
+        ...
+
+
+class Judge(Protocol):
+    """What judges images: a `Detector`, or one whose work is done on other machines (`model.cluster`)."""
+
+    @property
+    def checkpoint(self) -> CheckpointInfo: ...
+
+    @property
+    def thresholds(self) -> Thresholds: ...
+
+    @property
+    def runtime(self) -> str: ...
+
+    def classify_many(self, sources: Iterable[Readable], *, batch_size: int) -> Iterator[Judged]:
+        """One result per source."""
+        ...
 
 
 class BulkError(ValueError):
@@ -64,7 +95,7 @@ class Summary:
 
 
 def run(
-    detector: Detector,
+    detector: Judge,
     sources: Sequence[Readable],
     out: Path,
     *,
@@ -92,7 +123,7 @@ def run(
     """
     if out.suffix.lower() not in SUFFIXES:
         raise BulkError(f"{out}: results are written as {' or '.join(SUFFIXES)}. Choose a name that ends so.")
-    journal_path = out.with_name(out.name + ".journal")
+    journal_path = _journal_of(out)
     summary = Summary()
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
@@ -100,10 +131,11 @@ def run(
         with open(journal_path, "rb+" if interrupted else "wb+") as file:
             journal = _Journal(file, detector)
             if interrupted:
-                journal.recover(journal_path)
+                journal.recover(out, batch_size)
             elif resume and out.exists():
                 _take_over(journal, out, journal_path)
             left = [source for source in sources if not journal.holds(source)]
+            left.sort(key=lambda source: source.name in journal.places)  # tried before: last, so as to shift no batch
             done = summary.taken_over = len(sources) - len(left)
             if progress is not None:
                 progress(done, len(sources))
@@ -119,10 +151,56 @@ def run(
     return summary
 
 
+def journalled(out: Path, *, batch_size: int | None = None) -> pd.DataFrame:
+    """What has been judged of a table that is not finished, as the journal beside it says: one row per face.
+
+    Parameters
+    ----------
+    batch_size : int, optional
+        That of the run; then only the complete batches, which a run that resumes takes over.
+    """
+    path = _journal_of(out)
+    if not path.exists():
+        return rows_to_frame([])
+    with path.open("rb") as file:
+        end = path.stat().st_size if batch_size is None else _whole_batches(file, batch_size)
+        latest = {entry["name"]: entry["rows"] for _, after, entry in _entries(file) if after <= end}
+    return rows_to_frame(row for rows in latest.values() for row in rows)
+
+
+def _journal_of(out: Path) -> Path:
+    return out.with_name(out.name + ".journal")
+
+
+def _entries(file: IO[bytes]) -> Iterator[tuple[int, int, dict[str, Any]]]:
+    """Every complete line of a journal: where it begins, where it ends, and its entry."""
+    start = file.seek(0)
+    for line in file:
+        if not line.endswith(b"\n"):
+            return
+        try:
+            entry = json.loads(line)
+        except ValueError:
+            return
+        yield start, start + len(line), entry
+        start += len(line)
+
+
+def _whole_batches(file: IO[bytes], batch_size: int) -> int:
+    """Where the last complete batch of a journal ends; its images are put together as by `Detector.classify_many`."""
+    whole = images = crops = 0
+    for _, end, entry in _entries(file):
+        images += 1
+        crops += sum(row["logit"] is not None for row in entry["rows"])
+        if crops >= batch_size or images >= READ_AHEAD:
+            whole, images, crops = end, 0, 0
+    return whole
+
+
 class _Journal:
     """One JSON line per image, found again by name; of two lines for one name the later one counts."""
 
-    def __init__(self, file: IO[bytes], detector: Detector) -> None:
+    def __init__(self, file: IO[bytes], detector: Judge) -> None:
         self.file = file
         self.places: dict[str, int] = {}
         self.digests: dict[str, str] = {}
@@ -134,26 +212,21 @@ class _Journal:
             "version": model.__version__,
         }
 
-    def recover(self, path: Path) -> None:
-        """Take over every complete line and cut off the one that was being written."""
-        end = 0
-        self.file.seek(0)
-        for line in self.file:
-            try:
-                entry = json.loads(line)
-            except ValueError:
-                break
-            self.check(entry["rows"], path)
-            self._note(entry["name"], entry["rows"], end)
-            end += len(line)
-        self.file.truncate(end)
+    def recover(self, out: Path, batch_size: int) -> None:
+        """Take over every complete batch and cut off the one that was being written."""
+        whole = _whole_batches(self.file, batch_size)
+        for start, _, entry in _entries(self.file):
+            self.check(entry["rows"], out)
+            if start < whole:
+                self._note(entry["name"], entry["rows"], start)
+        self.file.truncate(whole)
 
-    def check(self, rows: list[_Row], path: Path) -> None:
+    def check(self, rows: list[_Row], out: Path) -> None:
         """Refuse rows of another detector: one table must not mix two."""
         for key, value in self.expected.items():
             if rows[0].get(key) != value:
                 raise BulkError(
-                    f"{path}: was made with {key} {rows[0].get(key)}, not {value}. "
+                    f"{out}: was made with {key} {rows[0].get(key)}, not {value}. "
                     "Choose another output, or begin anew without --resume."
                 )
 

@@ -1,13 +1,16 @@
 """The Grad-CAM family through pytorch-grad-cam, for comparison with `model.evidence`.
 
 pytorch-grad-cam hooks a layer and back-propagates. On a shared network its hooks would collect every thread's
-activations; here each call hooks a layer of its own that stands between the (frozen) cells and the head, so that calls
-cannot meet and only the head is back-propagated. The maps are rescaled to [0, 1] per picture and drop evidence toward
-`real`: they show where, never how much.
+activations; here each call hooks a layer of its own that stands between the (finished) cells and the head, so that
+calls cannot meet and only the head is back-propagated. The maps are rescaled to [0, 1] per picture and drop evidence
+toward `real`: they show where, never how much.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
+import cv2
 import numpy as np
 import torch
 from PIL import Image
@@ -20,22 +23,28 @@ METHODS = {
     "grad_cam": "Grad-CAM",
     "hires_cam": "HiResCAM",
     "grad_cam_plus_plus": "Grad-CAM++",
+    "layer_cam": "LayerCAM",
+    "eigen_cam": "EigenCAM",
 }
-_CLASSES = {"grad_cam": "GradCAM", "hires_cam": "HiResCAM", "grad_cam_plus_plus": "GradCAMPlusPlus"}
+_CLASSES = {
+    "grad_cam": "GradCAM",
+    "hires_cam": "HiResCAM",
+    "grad_cam_plus_plus": "GradCAMPlusPlus",
+    "layer_cam": "LayerCAM",
+    "eigen_cam": "EigenCAM",
+}
 
 
-class _Hooked(nn.Module):
-    """The network with a hookable layer of its own after the cells, and an output per class: (B, 1)."""
+class _Head(nn.Module):
+    """The network from its cells on, with a hookable layer of its own, and an output per class: (B, 1)."""
 
     def __init__(self, network: LinearHeadNet) -> None:
         super().__init__()
         self.network = network
         self.cells = nn.Identity()
 
-    def forward(self, images: Tensor) -> Tensor:
-        with torch.no_grad():
-            cells = self.network.forward_features(images)
-        return self.network.forward_head(self.cells(cells.requires_grad_()))[:, None]
+    def forward(self, cells: Tensor) -> Tensor:
+        return self.network.forward_head(self.cells(cells))[:, None]
 
 
 def class_activation_map(detector: Detector, crop: Image.Image, method: str) -> np.ndarray:
@@ -58,11 +67,32 @@ def class_activation_map(detector: Detector, crop: Image.Image, method: str) -> 
     ValueError
         If the method is unknown.
     """
-    if method not in METHODS:
-        raise ValueError(f"unknown method {method!r}; known are {', '.join(METHODS)}")
+    return class_activation_maps(detector, crop, (method,))[method]
+
+
+def class_activation_maps(
+    detector: Detector, crop: Image.Image, methods: Iterable[str] = tuple(METHODS)
+) -> dict[str, np.ndarray]:
+    """Maps of several methods as by `class_activation_map`, out of one pass through the network."""
+    methods = tuple(methods)
+    for method in methods:
+        if method not in METHODS:
+            raise ValueError(f"unknown method {method!r}; known are {', '.join(METHODS)}")
     import pytorch_grad_cam  # slow to import, needed only here
     from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
 
-    hooked = _Hooked(detector.network).eval()
-    with getattr(pytorch_grad_cam, _CLASSES[method])(model=hooked, target_layers=[hooked.cells]) as cam:
-        return cam(input_tensor=detector.tensor(crop)[None], targets=[ClassifierOutputTarget(0)])[0]
+    with torch.no_grad():
+        cells = detector.network.forward_features(detector.tensor(crop)[None]).float()
+    maps = {}
+    for method in methods:
+        head = _Head(detector.network).eval()
+        with getattr(pytorch_grad_cam, _CLASSES[method])(model=head, target_layers=[head.cells]) as cam:
+            found = cam(input_tensor=cells.clone().requires_grad_(), targets=[ClassifierOutputTarget(0)])[0]
+        maps[method] = _scaled(np.maximum(cv2.resize(found, crop.size), 0))
+    return maps
+
+
+def _scaled(one: np.ndarray) -> np.ndarray:
+    """To [0, 1], as pytorch-grad-cam does it after it has resized a map."""
+    one = one - one.min()
+    return (one / (1e-7 + one.max())).astype(np.float32)

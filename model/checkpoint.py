@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -49,6 +50,9 @@ _REQUIRED: dict[str, type | tuple[type, ...]] = {
 _SCALE = ".scale"
 _HASHES = ("training.sha256", "training.phash")  # tensors that are not weights
 HASH_BYTES = 8
+
+MAX_FILE_BYTES = 4 * 2**30
+MAX_HEADER_BYTES = 8 * 2**20  # of all tensors and our own; bundled checkpoints have less than 100 KB
 
 Hashes = npt.NDArray[np.uint8]
 
@@ -166,6 +170,7 @@ def read_info(path: Path) -> CheckpointInfo:
     """
     if not path.is_file():
         raise CheckpointError(f"checkpoint {path} does not exist")
+    _check_sizes(path)
     try:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
@@ -181,6 +186,33 @@ def read_info(path: Path) -> CheckpointInfo:
     with path.open("rb") as stream:
         digest = hashlib.file_digest(stream, "sha256").hexdigest()
     return CheckpointInfo(str(header["name"]), path, header, digest)
+
+
+def verify(info: CheckpointInfo, pinned: str | None = None) -> None:
+    """See that a checkpoint is the one that is meant, by the SHA-256 of its file.
+
+    Parameters
+    ----------
+    pinned : str, optional
+        What its SHA-256 has to be. Without it, a shipped checkpoint is held against `SHA256SUMS` beside it.
+
+    Raises
+    ------
+    CheckpointError
+        If it is another file.
+    """
+    if pinned is not None:
+        if info.sha256 != pinned.strip().lower():
+            raise CheckpointError(f"{info.path.name} has the SHA-256 {info.sha256}, and {pinned} is pinned")
+        return
+    sums = WEIGHTS / "SHA256SUMS"
+    if info.path.parent != WEIGHTS or not sums.is_file():
+        return
+    listed = {
+        name: digest for digest, name in (line.split(maxsplit=1) for line in sums.read_text("utf-8").splitlines())
+    }
+    if listed.get(info.path.name, info.sha256) != info.sha256:
+        raise CheckpointError(f"{info.path.name} is not the one that was shipped. Install Reality Check anew.")
 
 
 def load_network(info: CheckpointInfo) -> LinearHeadNet:
@@ -325,6 +357,21 @@ def _validate(header: object, path: Path) -> None:
         raise refuse(f"the thresholds' fpr must be a rate or null, got {fpr!r}")
     if not _possible(framing):
         raise refuse(f"impossible framing {header['framing']!r}")
+
+
+def _check_sizes(path: Path) -> None:
+    """See that a file and the header it announces are of a size that can be, before anything is parsed."""
+    try:
+        with path.open("rb") as stream:
+            size, announced = os.fstat(stream.fileno()).st_size, int.from_bytes(stream.read(8), "little")
+    except OSError as error:
+        raise CheckpointError(f"{path.name}: cannot be read ({error.strerror or error})") from error
+    if size > MAX_FILE_BYTES:
+        raise CheckpointError(f"{path.name} has {size / 2**30:.1f} GiB; at most {MAX_FILE_BYTES / 2**30:.0f} are read")
+    if size >= 8 and announced > min(size - 8, MAX_HEADER_BYTES):
+        raise CheckpointError(
+            f"{path.name} is not a safetensors file or is damaged: its header would have {announced:,} bytes"
+        )
 
 
 def _framing(header: dict[str, Any]) -> Framing:

@@ -6,6 +6,7 @@ known is an error: an evaluation on guessed labels is worse than none.
 
 from __future__ import annotations
 
+import csv
 import os
 import re
 from collections import Counter
@@ -14,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
+import pyarrow.parquet as pq
 
 from model.imaging import SUFFIXES
 from model.sources import ImageSource, Source, SourceError, SourceSet, from_folder, from_zip
@@ -37,8 +39,12 @@ WEAK = {
 DIGITS = {"0": 0, "1": 1}
 MANIFEST_SUFFIXES = (".csv", ".tsv", ".parquet", ".pq")
 
+MAX_MANIFEST_BYTES = 256 * 2**20
+MAX_MANIFEST_ROWS = 5_000_000
+
 _PATH_COLUMNS = ("path", "file", "filename", "file_name", "image", "name")
 _LABEL_COLUMNS = ("label", "class", "target")
+_LONGEST_LINE = 2**20
 _SHOWN = 12  # names in one error message
 
 
@@ -207,7 +213,7 @@ def from_manifest(path: str | os.PathLike[str], *, root: str | os.PathLike[str] 
     table = _read_table(path)
     path_column = _column(table, _PATH_COLUMNS, path)
     label_column = _column(table, _LABEL_COLUMNS, path)
-    table = table.rename(columns={path_column: "name", label_column: "label_name"})
+    table = table.rename(columns=_others_apart(table, path_column, label_column))
     base = Path(root) if root is not None else path.parent
     first_row, rejected = _usable_rows(table, base)
     kept = sorted(first_row.values())
@@ -255,9 +261,24 @@ def _folders(meaning: Counter[tuple[str, int]]) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["folder", "label", "images"])
 
 
+def _others_apart(table: pd.DataFrame, path_column: str, label_column: str) -> dict[str, str]:
+    """New names of columns: those of path and label, and of others that bear the new names already."""
+    names = {path_column: "name", label_column: "label_name"}
+    for column in table.columns:
+        if column not in names and column in ("name", "label_name"):
+            names[column] = next(
+                new for number in range(len(table.columns) + 1) if (new := f"{column}_{number + 2}") not in table
+            )
+    return names
+
+
 def _read_table(path: Path) -> pd.DataFrame:
     try:
-        table = pd.read_parquet(path) if path.suffix.lower() in (".parquet", ".pq") else _read_csv(path)
+        if path.stat().st_size > MAX_MANIFEST_BYTES:
+            raise LabelError(f"{path.name}: is larger than {MAX_MANIFEST_BYTES // 2**20} MiB. Split it.")
+        table = _read_parquet(path) if path.suffix.lower() in (".parquet", ".pq") else _read_csv(path)
+    except LabelError:
+        raise
     except UnicodeDecodeError as error:
         raise LabelError(f"{path.name}: is not UTF-8 text ({error.reason}). Save it as CSV UTF-8.") from error
     except (OSError, ValueError) as error:  # pandas' and pyarrow's own errors are ValueErrors
@@ -273,9 +294,36 @@ def _read_table(path: Path) -> pd.DataFrame:
 
 def _read_csv(path: Path) -> pd.DataFrame:
     with open(path, encoding="utf-8-sig", newline="") as file:
-        header = file.readline()
-    separator = max(",;\t", key=header.count)
-    return pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8-sig", sep=separator, index_col=False)
+        header = file.readline(_LONGEST_LINE)
+        separator = max(",;\t", key=header.count)
+        file.seek(0)
+        try:
+            records = csv.reader(file, delimiter=separator)
+            titles, first = (next((record for record in records if record), []) for _ in range(2))
+        except csv.Error as error:
+            raise LabelError(f"{path.name}: cannot be read as a table ({error}).") from error
+    if any(first[len(titles) :]):
+        raise LabelError(
+            f"{path.name}: row 2 has {len(first)} fields under {len(titles)} columns. Put fields that hold "
+            f"'{separator}' into quotes."
+        )
+    return pd.read_csv(
+        path,
+        dtype=str,
+        keep_default_na=False,
+        encoding="utf-8-sig",
+        sep=separator,
+        index_col=False,
+        usecols=range(len(titles)) if len(first) > len(titles) else None,  # a separator at the end of each line
+    )
+
+
+def _read_parquet(path: Path) -> pd.DataFrame:
+    about = pq.read_metadata(path)  # compression could make a small file a very large table
+    unpacked = sum(about.row_group(group).total_byte_size for group in range(about.num_row_groups))
+    if about.num_rows > MAX_MANIFEST_ROWS or unpacked > 4 * MAX_MANIFEST_BYTES:
+        raise LabelError(f"{path.name}: has {about.num_rows:,} rows, {unpacked / 2**20:,.0f} MiB unpacked. Split it.")
+    return pd.read_parquet(path)
 
 
 def _column(table: pd.DataFrame, accepted: Iterable[str], path: Path) -> str:

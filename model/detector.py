@@ -12,7 +12,6 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -22,17 +21,17 @@ import torch
 from PIL import Image
 
 import model
-from model import quality
+from model import quality, runtimes
 from model.backbones import LinearHeadNet, Normaliser
 from model.calibration import NOT_APPLICABLE, Thresholds, verdict
 from model.checkpoint import CheckpointInfo, load_network, read_info, resolve
-from model.evidence import evidence_and_logits, ledger
+from model.evidence import ledger
 from model.faces import Face, FaceFinder
 from model.imaging import ImageError, decode
-from model.regions import masks
+from model.regions import find_mesh, masks
 from model.results import FaceResult, ImageResult, not_applicable
+from model.runtimes import PRECISIONS, Choice, Runtime, TorchRuntime
 
-PRECISIONS = ("fp32", "bf16")
 READ_AHEAD = 32  # images decoded ahead of the network; bounds memory
 _finders = threading.local()
 
@@ -64,6 +63,7 @@ class _Prepared:
     boxes: tuple[tuple[float, float, float, float], ...] = ()
     reasons: tuple[str | None, ...] = ()
     crops: tuple[torch.Tensor, ...] = ()  # (3, S, S) each, of the usable faces
+    meshes: tuple[np.ndarray | None, ...] = ()  # of the usable faces
     code: str | None = None
     error: str | None = None
 
@@ -79,6 +79,8 @@ class Detector:
         Always explicit: results must not depend on the machine silently.
     thresholds : Thresholds, optional
         The checkpoint's own by default.
+    runtime : Runtime, optional
+        What computes the network, with a precision of its own; PyTorch by default.
     """
 
     def __init__(
@@ -88,14 +90,17 @@ class Detector:
         *,
         precision: str = "fp32",
         thresholds: Thresholds | None = None,
+        runtime: Runtime | None = None,
     ) -> None:
         if precision not in PRECISIONS:
             raise ValueError(f"precision must be one of {PRECISIONS}, got {precision!r}")
         self.checkpoint = info
         self.thresholds = thresholds or info.thresholds
         self.network = network
-        self.precision = precision
-        self.runtime = f"torch-{precision}"
+        self._runtime = runtime or TorchRuntime(network, precision)
+        self.precision = self._runtime.precision
+        self.runtime = f"{self._runtime.name}-{self._runtime.precision}"
+        self.choice: Choice | None = None  # what was measured, where the runtime was chosen by measuring
         self._framing = info.framing
         self._calibration = info.calibration
         self._bias = float(network.head.bias.detach()[0])
@@ -109,16 +114,28 @@ class Detector:
         *,
         precision: str = "fp32",
         thresholds: Thresholds | None = None,
+        runtime: str = "torch",
     ) -> Detector:
         """Load a bundled checkpoint by name, any by path, or the default.
+
+        `runtime` is one of `model.runtimes.NAMES`, or `auto` for the quickest that is installed (`runtimes.choose`).
 
         Raises
         ------
         model.checkpoint.CheckpointError
             If there is no such checkpoint or it is refused.
+        model.runtimes.RuntimeRefusedError
+            If the runtime is not installed or does not agree with PyTorch.
         """
         info = read_info(resolve(name_or_path))
-        return cls(info, load_network(info), precision=precision, thresholds=thresholds)
+        network = load_network(info)
+        if runtime == runtimes.AUTO:
+            choice = runtimes.choose(info, network, precision)
+            detector = cls(info, network, precision=precision, thresholds=thresholds, runtime=choice.runtime)
+            detector.choice = choice
+            return detector
+        computing = runtimes.load(info, network, runtime, precision)
+        return cls(info, network, precision=precision, thresholds=thresholds, runtime=computing)
 
     def with_thresholds(self, thresholds: Thresholds) -> Detector:
         """The same detector, sharing its network and lock, with other thresholds."""
@@ -182,6 +199,10 @@ class Detector:
         """The square that the network sees of a face in an upright RGB image."""
         return self._framing.cut(image, self._framing.crop_box(face, image.width, image.height))
 
+    def regions(self, face: FaceResult) -> dict[str, np.ndarray]:
+        """The regions of an examined face's crop by which its ledger was summed: masks (S, S), see `model.regions`."""
+        return masks(self._framing.inside(face.face, face.crop_box), self._framing.side, face.mesh)
+
     def tensor(self, crop: Image.Image) -> torch.Tensor:
         """A crop as normalised input (3, S, S)."""
         return self._normalise(crop)
@@ -189,10 +210,8 @@ class Detector:
     def score(self, crops: list[torch.Tensor]) -> tuple[np.ndarray, np.ndarray]:
         """Evidence maps (N, H, W) and logits (N,) of normalised crops, in one batch."""
         batch = torch.stack(crops)
-        autocast = torch.autocast("cpu", torch.bfloat16) if self.precision == "bf16" else nullcontext()
-        with self._lock, torch.inference_mode(), autocast:
-            evidence, logits = evidence_and_logits(self.network, batch)
-        return evidence.numpy(), logits.numpy()
+        with self._lock:
+            return self._runtime.forward(batch)
 
     def _prepare(
         self,
@@ -224,17 +243,19 @@ class Detector:
             out.faces = tuple(_finder().find(image))
             out.boxes = tuple(self._framing.crop_box(face, image.width, image.height) for face in out.faces)
             out.reasons = tuple(quality.reason_against(face) for face in out.faces)
-            out.crops = tuple(
-                self.tensor(self._framing.cut(image, box))
-                for box, reason in zip(out.boxes, out.reasons, strict=True)
-                if reason is None
+            usable = [place for place, reason in enumerate(out.reasons) if reason is None]
+            cut = [self._framing.cut(image, out.boxes[place]) for place in usable]
+            out.crops = tuple(self.tensor(crop) for crop in cut)
+            out.meshes = tuple(
+                find_mesh(crop, self._framing.inside(out.faces[place], out.boxes[place]))
+                for crop, place in zip(cut, usable, strict=True)
             )
         except ImageError as error:
             out.code, out.error = error.code, f"{out.name}: {error}"
         except Exception as error:  # noqa: BLE001 - one image must never stop the rest
             out.code, out.error = "failed", f"{out.name}: could not be examined ({type(error).__name__}: {error})."
         if out.error is not None:
-            out.faces, out.boxes, out.reasons, out.crops = (), (), (), ()
+            out.faces, out.boxes, out.reasons, out.crops, out.meshes = (), (), (), (), ()
 
     def _finish(self, prepared: list[_Prepared], batch_size: int = 16) -> list[ImageResult]:
         crops = [crop for image in prepared for crop in image.crops]
@@ -250,14 +271,14 @@ class Detector:
     def _result(self, image: _Prepared, scored: Iterator[tuple[np.ndarray, float]], per_crop: float) -> ImageResult:
         start = time.perf_counter()
         faces = []
+        meshes = iter(image.meshes)
         for face, box, reason in zip(image.faces, image.boxes, image.reasons, strict=True):
             if reason is not None:
                 faces.append(not_applicable(face, box, reason))
                 continue
             evidence, logit = next(scored)
-            scale = self._framing.side / (box[2] - box[0])
-            points = [((x - box[0]) * scale, (y - box[1]) * scale) for x, y in face.landmarks]
-            regions = masks(points, self._framing.side)
+            mesh = next(meshes)
+            regions = masks(self._framing.inside(face, box), self._framing.side, mesh)
             p_fake = self._calibration.probability(logit)
             faces.append(
                 FaceResult(
@@ -270,6 +291,7 @@ class Detector:
                     bias=self._bias,
                     ledger=ledger(evidence, self._bias, regions),
                     regions_share={name: float(mask.mean()) for name, mask in regions.items()},
+                    mesh=mesh,
                 )
             )
         examined = [index for index, face in enumerate(faces) if face.p_fake is not None]

@@ -104,6 +104,11 @@ class Framing:
         y0 = min(max(centre_y - side / 2, 0.0), height - side)
         return (x0, y0, x0 + side, y0 + side)
 
+    def inside(self, face: Face, box: tuple[float, float, float, float]) -> list[tuple[float, float]]:
+        """The landmarks of a face in pixels of the crop that is cut out at `box`."""
+        scale = self.side / (box[2] - box[0])
+        return [((x - box[0]) * scale, (y - box[1]) * scale) for x, y in face.landmarks]
+
     def cut(self, image: Image.Image, box: tuple[float, float, float, float]) -> Image.Image:
         """The square `box` of an RGB image as side x side pixels (Lanczos, anti-aliased)."""
         side = self.stored_side or self.side

@@ -2,14 +2,21 @@
 
 Pillow decodes everything, at full resolution, with orientation, colour profile, transparency, bit depth and animation
 resolved the same way every time. What was changed on the way is listed in `DecodedImage.notes`.
+
+On a server decoding goes on in helper processes (`model.sandbox`). They load this module by its path and alone, so it
+imports nothing of ours.
 """
 
 from __future__ import annotations
 
 import hashlib
 import io
+import json
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import IO, Any, Protocol
 
 import numpy as np
 from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
@@ -25,6 +32,7 @@ FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "AVIF", "HEIF", "TIFF", "BMP", "GIF")
 # What Pillow is asked for: its JPEG opener makes MPO, which has none of its own.
 _OPENERS = tuple(name for name in FORMATS if name != "MPO" and (name != "HEIF" or pillow_heif is not None))
 _ORIENTATION = 0x0112  # EXIF tag
+_MAX_PROFILE = 4 * 2**20  # bytes; those of cameras and printers have up to about two million
 # Pillow warns about odd metadata and large sizes; the checks below are ours. A filter set once, not per call: the list
 # of filters is shared by all threads.
 warnings.filterwarnings("ignore", module=r"(PIL|pillow_heif)(\.|$)")
@@ -90,6 +98,32 @@ class DecodedImage:
         return self.pixels.height
 
 
+class Decoder(Protocol):
+    """Whoever decodes in this module's place: `model.sandbox.Sandbox`."""
+
+    def decode(self, data: bytes, limits: Limits) -> DecodedImage:
+        """What `decode_here` does."""
+        ...
+
+    def miniature(self, data: bytes, side: int, *, crop: bool) -> Image.Image:
+        """What `miniature_here` does."""
+        ...
+
+
+_decoder: Decoder | None = None
+
+
+@contextmanager
+def decoding_by(decoder: Decoder) -> Iterator[None]:
+    """Have `decode` and `miniature` work in a decoder of one's own, in the whole process."""
+    global _decoder
+    before, _decoder = _decoder, decoder
+    try:
+        yield
+    finally:
+        _decoder = before
+
+
 def decode(data: bytes, *, limits: Limits = Limits()) -> DecodedImage:  # noqa: B008 - frozen
     """Decode one image file.
 
@@ -108,8 +142,14 @@ def decode(data: bytes, *, limits: Limits = Limits()) -> DecodedImage:  # noqa: 
     ------
     ImageError
         With a code among `empty, too_many_bytes, vector, document, archive, unknown_format, heic_unsupported,
-        too_many_pixels, too_small, truncated, undecodable` and a message that says what to do.
+        too_many_pixels, too_small, truncated, undecodable, too_much_memory` and a message that says what to do. With a
+        `Sandbox` also `too_slow`.
     """
+    return decode_here(data, limits) if _decoder is None else _decoder.decode(data, limits)
+
+
+def decode_here(data: bytes, limits: Limits) -> DecodedImage:
+    """`decode`, in this process and without a deadline."""
     if not data:
         raise ImageError("empty", "The file is empty (0 bytes). Export or download it again.")
     if len(data) > limits.max_bytes:
@@ -126,9 +166,93 @@ def decode(data: bytes, *, limits: Limits = Limits()) -> DecodedImage:  # noqa: 
             notes.append("animated or multi-page: only the first frame was examined")
         image.load()
         pixels = _to_rgb(image, notes)
+    except MemoryError as error:
+        raise ImageError("too_much_memory", "The picture takes too much memory to decode. Scale it down.") from error
     except Exception as error:  # noqa: BLE001 - damaged files make Pillow raise almost anything
         raise _damaged("image file", error) from error
     return DecodedImage(pixels, hashlib.sha256(data).hexdigest(), len(data), container, tuple(notes))
+
+
+def miniature(data: bytes, side: int, *, crop: bool = True) -> Image.Image:
+    """A small RGB picture for the screen, decoded no larger than needed.
+
+    Parameters
+    ----------
+    side : int
+        Pixels of the square, or of the longer side.
+    crop : bool
+        Cut to a square, or keep the whole picture.
+
+    Raises
+    ------
+    ImageError
+        If the bytes are not a readable image within the limits.
+    """
+    return miniature_here(data, side, crop=crop) if _decoder is None else _decoder.miniature(data, side, crop=crop)
+
+
+def miniature_here(data: bytes, side: int, *, crop: bool) -> Image.Image:
+    """`miniature`, in this process and without a deadline."""
+    limits = Limits(min_side=1)
+    if len(data) > limits.max_bytes:
+        raise ImageError("too_many_bytes", "The file is too large.")
+    try:
+        with _open(data, limits) as image:
+            image.draft("RGB", (side * 2, side * 2))  # JPEG: decode at a fraction of the size
+            small = _upright(image, []).convert("RGB")
+            if crop:
+                return ImageOps.fit(small, (side, side), Image.Resampling.BILINEAR)
+            small.thumbnail((side, side), Image.Resampling.BILINEAR)
+            return small
+    except ImageError:
+        raise
+    except Exception as error:  # noqa: BLE001 - damaged files make Pillow raise almost anything
+        raise _damaged("image file", error) from error
+
+
+def serve(questions: IO[bytes], answers: IO[bytes], *, memory_bytes: int) -> None:
+    """Decode file after file for a `Sandbox`, until the questions end.
+
+    A question is a line of JSON (`task, length` and the task's own values) and the file. An answer is the length of its
+    JSON in 4 bytes (little-endian), the JSON, and the pixels; `code` and `message` in it stand for an `ImageError`.
+    """
+    _confine(memory_bytes)
+    for line in questions:
+        question: dict[str, Any] = json.loads(line)
+        data = questions.read(question["length"])
+        pixels = b""
+        try:
+            answer, image = _answer(question, data)
+            pixels = image.tobytes()
+        except ImageError as error:
+            answer = {"code": error.code, "message": str(error)}
+        except MemoryError:
+            answer = {"code": "too_much_memory", "message": "The picture takes too much memory to decode."}
+        head = json.dumps(answer | {"length": len(pixels)}).encode()
+        answers.write(len(head).to_bytes(4, "little") + head)
+        answers.write(pixels)
+        answers.flush()
+        del data, pixels
+
+
+def _answer(question: dict[str, Any], data: bytes) -> tuple[dict[str, Any], Image.Image]:
+    if question["task"] == "miniature":
+        small = miniature_here(data, question["side"], crop=question["crop"])
+        return {"size": small.size}, small
+    found = decode_here(data, Limits(**question["limits"]))
+    about = {"size": found.pixels.size, "sha256": found.sha256, "format": found.format, "notes": found.notes}
+    return about, found.pixels
+
+
+def _confine(memory_bytes: int) -> None:
+    """Give up what a decoder does not need: memory beyond the ceiling, files to write, core dumps."""
+    try:
+        import resource
+    except ImportError:  # not on Windows: there only the deadline holds
+        return
+    resource.setrlimit(resource.RLIMIT_AS, (memory_bytes, memory_bytes))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 
 
 def _damaged(part: str, error: Exception) -> ImageError:
@@ -184,8 +308,9 @@ def _to_rgb(image: Image.Image, notes: list[str]) -> Image.Image:
     image = _upright(image, notes)
     if image.mode.startswith("I") or image.mode == "F":
         levels = np.asarray(image, dtype=np.float64)
-        top = 65535.0 if image.mode.startswith("I") else max(1.0, float(np.nanmax(levels)))
-        image = Image.fromarray(np.nan_to_num(levels / top * 255).clip(0, 255).round().astype(np.uint8), "L")
+        levels = np.where(np.isfinite(levels), levels, 0.0)
+        top = 65535.0 if image.mode.startswith("I") else max(1.0, float(levels.max()))
+        image = Image.fromarray((levels / top * 255).clip(0, 255).round().astype(np.uint8), "L")
         profile = None
         notes.append("reduced to 8 bits per channel")
     if image.mode in ("LA", "PA", "La", "RGBa") or "transparency" in image.info:
@@ -213,7 +338,9 @@ def _upright(image: Image.Image, notes: list[str]) -> Image.Image:
 
 
 def _to_srgb(image: Image.Image, profile: bytes | None, notes: list[str]) -> Image.Image:
-    if profile:
+    if profile and len(profile) > _MAX_PROFILE:
+        notes.append("its colour profile is too large and was ignored")
+    elif profile:
         try:
             source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
             name = ImageCms.getProfileDescription(source).strip()

@@ -81,6 +81,8 @@ class FaceResult:
         Log-odds per facial region and `bias`; sums to the logit. Empty when not examined.
     regions_share : dict of str to float
         Share of the crop's area per region; sums to one.
+    mesh : ndarray of shape (468, 2) or None
+        Points of the face in pixels of the crop that the network saw; None where regions come from five landmarks.
     """
 
     face: Face
@@ -93,6 +95,14 @@ class FaceResult:
     bias: float = 0.0
     ledger: dict[str, float] = field(default_factory=dict)
     regions_share: dict[str, float] = field(default_factory=dict)
+    mesh: np.ndarray | None = None
+
+    @property
+    def regions_from(self) -> str | None:
+        """What the regions were drawn from: `mesh`, or `landmarks`; None when the face was not examined."""
+        if self.logit is None:
+            return None
+        return "landmarks" if self.mesh is None else "mesh"
 
 
 @dataclass(frozen=True)
@@ -177,7 +187,8 @@ class ImageResult:
         summary["threshold_custom"] = self.thresholds.custom
         keys = ("face", "x0", "y0", "x1", "y1", "face_score", "logit", "p_fake", "verdict", "reason", *LEDGER_COLUMNS)
         summary["face_results"] = [
-            {name: row[name] for name in keys} | {"landmarks": result.face.landmarks, "crop_box": result.crop_box}
+            {name: row[name] for name in keys}
+            | {"landmarks": result.face.landmarks, "crop_box": result.crop_box, "regions_from": result.regions_from}
             for row, result in zip(rows, self.faces, strict=False)
         ]
         return summary

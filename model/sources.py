@@ -322,7 +322,7 @@ def from_zip(file: str | os.PathLike[str] | IO[bytes], limits: ZipLimits | None 
     seen: set[str] = set()
     total, bombs = 0, 0
     for info in archive.infos(limits):
-        if info.is_dir():
+        if info.filename.endswith("/"):  # `is_dir` fails on an empty name
             continue
         name = info.filename.replace("\\", "/")
         reason = _refusal_of_member(info, name, limits)

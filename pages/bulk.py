@@ -10,6 +10,7 @@ from dashboard.store import BULK
 from dashboard.widgets import progress, run_list, run_table
 from dashboard.widgets.many_input import many_input
 from dashboard.widgets.notices import detector_or_stop, skipped_files
+from dashboard.widgets.purpose import confirm_purpose
 
 st.title("Check many pictures")
 st.caption("Pictures, a ZIP file or a server folder; the work goes on in the background.")
@@ -17,6 +18,13 @@ detector = detector_or_stop(session.detector)
 queue = job_queue()
 settings = get_settings()
 job = run_list.opened(queue, BULK)
+
+if job is None and not session.person().may_run:
+    st.info(
+        "Your role lets you look at your runs and examine single pictures, and not begin runs.", icon=":material/lock:"
+    )
+    run_list.run_list(queue, BULK)
+    st.stop()
 
 if job is None:
     entry, advice = st.columns([3, 2], gap="large")
@@ -37,8 +45,9 @@ if job is None:
             if found is not None and len(found):
                 st.markdown(f"**{words.count(len(found), 'picture')}** ready to be checked.")
                 skipped_files(found.skipped)
-                if st.button("Start", type="primary", icon=":material/play_arrow:"):
-                    started = start_bulk(queue, detector, chosen, settings)
+                ready, purpose = confirm_purpose(settings, key="bulk")
+                if st.button("Start", type="primary", icon=":material/play_arrow:", disabled=not ready):
+                    started = start_bulk(queue, detector, chosen, settings, purpose=purpose)
                     if started is not None:
                         session.remember_job(started)
                         st.rerun()

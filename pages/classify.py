@@ -5,7 +5,7 @@ import streamlit as st
 from dashboard import session, words
 from dashboard.settings import sample_dir
 from dashboard.tasks import json_bytes
-from dashboard.widgets import evidence, verdict
+from dashboard.widgets import evidence, quality, verdict
 from dashboard.widgets.notices import detector_or_stop
 from dashboard.widgets.picture_input import guidelines, picture_input
 
@@ -72,11 +72,10 @@ if result.deciding is not None:
     st.subheader("Where the evidence lies", anchor=False)
     index = verdict.face_picker(result, key="classify_face")
     face = result.faces[index]
-    crop = found.crops[index]
-    assert crop is not None
+    quality.background_alarm(found, index)
     heat, account = st.columns(2, gap="large")
     with heat:
-        evidence.evidence_panel(crop, face, key="classify")
+        evidence.evidence_panel(found, index, key="classify")
     with account:
         st.markdown(evidence.strongest(face))
         evidence.ledger_chart(face, key="classify_ledger")

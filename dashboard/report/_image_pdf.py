@@ -99,7 +99,9 @@ def _page(report: ImageReport, note: str, footer: str) -> list[Flowable]:
     if report.ledger:
         left += [_heading("What moved the score, part by part"), _ledger(report.ledger), Spacer(0, 1 * mm)]
         left.append(_text(report.ledger_sum, body))
-    left += [_text(remark, body) for remark in report.remarks]
+    if report.remarks:
+        left.append(_heading("How good this account is"))
+    left += [_text(remark, _style(7.4, spaceAfter=2)) for remark in report.remarks]
     right = _stability(report, body)
     right += [_heading("What this cannot say")]
     item = _style(7.4, leftIndent=8, bulletFontSize=6, spaceAfter=1)
@@ -198,8 +200,6 @@ class _Bar(Flowable):
 
 
 def _ledger(lines: Sequence[LedgerLine]) -> Table:
-    from dashboard.report.image_report import signed
-
     small, number = _style(6.6, LIGHT.muted), _style(7.4, alignment=2)
     head = [
         _text("Part of the face", small),
@@ -212,7 +212,7 @@ def _ledger(lines: Sequence[LedgerLine]) -> Table:
         rows.append(
             [
                 _text(line.region, _style(7.4)),
-                _text(signed(line.log_odds), number),
+                _text(words.signed(line.log_odds), number),
                 _text(area, number),
                 _Bar(line, 30 * mm),
             ]

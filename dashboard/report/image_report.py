@@ -19,21 +19,13 @@ from PIL import Image
 from dashboard import words
 from dashboard.charts import LIGHT, ledger_frame
 from dashboard.overlay import boxed, cell_limit, colourise, overlay
-from model.calibration import FAKE, INCONCLUSIVE, REAL
 from model.detector import Detector
 from model.imaging import ImageError, decode
 from model.packet import environment, plain_name
+from model.redelivery import Redelivered, holds
 from model.results import FaceResult, ImageResult
 
 PICTURE_SIDE = 900  # px; 58 mm on paper
-CONSISTENT = {
-    FAKE: "The examined face is consistent with an AI-generated picture: it carries traces of image generators that "
-    "this detector was trained on.",
-    REAL: "The examined face is consistent with a real photograph: it carries none of the traces of image generators "
-    "that this detector was trained on. A generator that it does not know may leave none either.",
-    INCONCLUSIVE: "The examined face is consistent with either: it gives evidence in both directions, and the "
-    "probability lies between the two thresholds.",
-}
 CANNOT_SAY = (
     "Whether the person, the place or the event is real, or who made the picture, when and how.",
     "Whether a part was edited: face swaps and retouching were not trained as AI-generated, and the map shows what "
@@ -132,7 +124,7 @@ def image_report(
     *,
     digest: str | None = None,
     created: str = "",
-    stability: Stability | None = None,
+    redelivered: Sequence[Redelivered] = (),
     remarks: Sequence[str] = (),
 ) -> ImageReport:
     """Collect the page on one judged picture; its deciding face is the one that is shown.
@@ -148,9 +140,10 @@ def image_report(
         Of the evidence packet that goes with the page.
     created : str, optional
         Date and time to print; left out if empty, so that the same input gives the same page.
-    stability : Stability, optional
+    redelivered : sequence of Redelivered, optional
+        What became of the verdict when the picture was passed on.
     remarks : sequence of str, optional
-        Further sentences on the explanation, such as how faithful the map is.
+        Sentences on the explanation, such as where the evidence lies and how faithful the map is.
     """
     look = words.VERDICTS[result.verdict]
     face = result.deciding
@@ -162,7 +155,7 @@ def image_report(
         verdict=look.title,
         colour=LIGHT.of(result.verdict),
         probability="" if result.p_fake is None else words.percent(result.p_fake),
-        statement=shown(CONSISTENT.get(result.verdict) or words.summary(result), 400),
+        statement=shown(words.CONSISTENT.get(result.verdict) or words.summary(result), 400),
         error_rate=words.stated_error_rates(detector.checkpoint, result.verdict, result.thresholds),
         thresholds=words.threshold_note(result.thresholds),
         picture=_picture(data, result),
@@ -173,7 +166,7 @@ def image_report(
         faces=_faces(result),
         ledger=() if face is None else ledger_lines(face),
         ledger_sum="" if face is None else _sum(face),
-        stability=stability,
+        stability=_stability(redelivered) if redelivered else None,
         remarks=tuple(remarks),
         facts=_facts(detector, result),
         digest=digest,
@@ -210,16 +203,6 @@ def shown(text: str, most: int = 70) -> str:
     return f"{visible[:half]}…{visible[-half:]}"
 
 
-def signed(value: float, digits: int = 2) -> str:
-    """A number with its sign, as set on paper.
-
-    >>> signed(1.234), signed(-0.5), signed(-0.001)
-    ('+1.23', '−0.50', '0.00')
-    """
-    text = f"{value:+.{digits}f}"
-    return text[1:] if not float(text) else text.replace("-", "\N{MINUS SIGN}")
-
-
 def html(report: ImageReport) -> str:
     """The page as HTML that needs nothing else and prints on one sheet; write it as UTF-8."""
     return _templates.get_template("image_report.html.j2").render(
@@ -247,7 +230,7 @@ _templates = Environment(
     trim_blocks=True,
     lstrip_blocks=True,
 )
-_templates.filters |= {"data_uri": data_uri, "signed": signed, "percent": words.percent}
+_templates.filters |= {"data_uri": data_uri, "signed": words.signed, "percent": words.percent}
 _templates.globals["verdicts"] = words.VERDICTS
 
 
@@ -307,9 +290,13 @@ def _sum(face: FaceResult) -> str:
     regions = sum(value for name, value in face.ledger.items() if name != "bias")
     bias, logit = face.ledger["bias"], face.logit or 0.0
     return (
-        f"Regions {signed(regions, 3)} and usual face {signed(bias, 3)} make {signed(logit, 3)} log-odds; calibrated, "
-        f"a probability of {words.percent(face.p_fake or 0.0)}."
+        f"Regions {words.signed(regions, 3)} and usual face {words.signed(bias, 3)} make {words.signed(logit, 3)} "
+        f"log-odds; calibrated, a probability of {words.percent(face.p_fake or 0.0)}."
     )
+
+
+def _stability(redelivered: Sequence[Redelivered]) -> Stability:
+    return Stability(holds(redelivered), [(entry.title, entry.p_fake, entry.verdict) for entry in redelivered])
 
 
 def _facts(detector: Detector, result: ImageResult) -> tuple[tuple[str, str], ...]:

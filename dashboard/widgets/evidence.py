@@ -1,59 +1,81 @@
-"""The evidence for a verdict: the heatmap over the face, its legend, and the ledger by facial region."""
+"""The evidence for a verdict: the map over the face, its scale, and the ledger by facial region."""
 
 from __future__ import annotations
 
 import streamlit as st
-from PIL import Image
 
 from dashboard import charts, overlay, words
-from dashboard.widgets import appearance
+from dashboard.examination import Examination
+from dashboard.face_map import cell_zones, evidence_scale, face_map, region_zones, scale
+from dashboard.widgets import appearance, cams
 from model.results import FaceResult
 
-WIDTH = 440  # px of a single heatmap; narrower where the page is
+WIDTH = 440  # px of a single map; narrower where the page is
+EVIDENCE, GRAD_CAM = "Evidence", "Grad-CAM, rescaled"
 
 
 @st.fragment
-def evidence_panel(crop: Image.Image, face: FaceResult, *, key: str, side_by_side: bool = False) -> None:
-    """The heatmap over the crop with its legend and controls.
+def evidence_panel(found: Examination, index: int, *, key: str, side_by_side: bool = False) -> None:
+    """The map over an examined face with its scale and controls, if asked for beside the plain picture.
 
     A fragment: sliding the opacity redraws only this.
     """
-    assert face.evidence is not None
+    face, crop, regions = found.result.faces[index], found.crops[index], found.regions(index)
+    assert face.evidence is not None and crop is not None
     rows, columns = face.evidence.shape
     controls = st.container(horizontal=True, vertical_alignment="bottom", gap="medium")
-    picture = st.container()
-    legend = st.container()
-    opacity = controls.slider(
-        "Heatmap opacity", 0, 100, round(overlay.OPACITY * 100), step=5, format="%d %%", key=f"{key}_opacity", width=240
-    )
-    style = controls.segmented_control(
-        "Shown as",
-        ["Smooth", "Cells"],
-        default="Smooth",
+    pictures = st.grid(2, min_column_width=230) if side_by_side else st.container(width=WIDTH)
+    shown = controls.segmented_control(
+        "Map",
+        [EVIDENCE, GRAD_CAM],
+        default=EVIDENCE,
         required=True,
-        key=f"{key}_style",
-        help=f"The network weighs {rows} × {columns} cells; smooth interpolates between them.",
+        key=f"{key}_map",
+        help="Evidence is signed and on the same scale for every picture. Grad-CAM is stretched to its own maximum on "
+        "each picture and knows no evidence toward real: it is here for comparison.",
     )
-    painted = overlay.overlay(crop, face.evidence, opacity=opacity / 100, smooth=style == "Smooth")
-    big = painted.resize((painted.width * 2, painted.height * 2), Image.Resampling.NEAREST)
-    alt = f"Evidence over the face: {_direction(face)}"
-    if side_by_side:
-        left, right = picture.columns(2)
-        plain = crop.resize(big.size, Image.Resampling.LANCZOS)
-        left.image(plain, caption="What the network saw", width="stretch", alt="Face crop as the network saw it")
-        right.image(big, caption="Evidence", width="stretch", alt=alt)
+    numbers = controls.segmented_control(
+        "Numbers for",
+        ["Parts", "Cells"],
+        default="Parts",
+        required=True,
+        key=f"{key}_numbers",
+        help=f"The network weighs {rows} × {columns} cells. Cells shows them as they are; parts of the face are sums "
+        "over cells.",
+    )
+    lines = controls.toggle("Outlines", value=True, key=f"{key}_outlines", help="Draw the parts of the face.")
+    opacity = controls.slider(
+        "Opacity", 0, 100, round(overlay.OPACITY * 100), step=5, format="%d %%", key=f"{key}_opacity", width=150
+    )
+    raw, outlined = numbers == "Cells", regions if lines else None
+    if shown == GRAD_CAM:
+        layer = overlay.colourise_cam(cams.activation_map(found, index, "grad_cam"))
+        legend = scale(overlay.CAM_STOPS, ("none", "strongest on this picture"))
     else:
-        picture.image(big, width=WIDTH, alt=alt)
-    legend.plotly_chart(
-        charts.evidence_legend(face.evidence.shape, appearance.colours()),
-        config=charts.CONFIG,
-        key=f"{key}_legend",
-        width="stretch" if side_by_side else WIDTH,
-        alt="Colour scale: blue is evidence toward real, orange toward AI-generated, transparent is none",
-    )
-    legend.caption(
-        f"Log-odds per cell; {rows} × {columns} cells. The scale is the same for every picture; colourless "
-        "is what is usual at that place in the faces of the training data."
+        layer = overlay.colourise(face.evidence, crop.width, smooth=not raw)
+        legend = evidence_scale(face.evidence.shape)
+    with pictures:
+        if side_by_side:
+            st.html(face_map(crop, "The face as the network saw it", outlined=outlined))
+        st.html(
+            face_map(
+                crop,
+                f"{shown} over the face: {_direction(face)}",
+                layer=layer,
+                opacity=opacity / 100,
+                pixelated=raw,
+                outlined=outlined,
+                zones=cell_zones(face, regions) if raw else region_zones(face, regions),
+                hint=f"Point at the face for the log-odds of {'a cell' if raw else 'a part'}.",
+                legend=legend,
+            )
+        )
+    st.caption(
+        words.CAM_CAVEAT
+        if shown == GRAD_CAM
+        else "Blue speaks for a real photograph, orange for an AI-generated one, colourless for what is usual at that "
+        f"place. Scale: log-odds per cell, {rows} × {columns} cells, the same for every picture: a faint map is weak "
+        "evidence."
     )
 
 
@@ -70,7 +92,7 @@ def strongest(face: FaceResult, count: int = 2) -> str:
     frame = frame[frame["name"] != "bias"]
     top = frame.reindex(frame["log_odds"].abs().sort_values(ascending=False).index).head(count)
     parts = [
-        f"**{row.region.lower()}** ({row.log_odds:+.2f}, toward {'AI' if row.log_odds > 0 else 'real'})"
+        f"**{row.region.lower()}** ({words.signed(row.log_odds)}, toward {'AI' if row.log_odds > 0 else 'real'})"
         for row in top.itertuples()
     ]
     return "Strongest evidence: " + " and ".join(parts) + "."
@@ -97,13 +119,14 @@ def ledger_sum(face: FaceResult) -> str:
 def ledger_table(face: FaceResult, *, key: str) -> None:
     """The ledger in numbers."""
     frame = charts.ledger_frame(face.ledger, face.regions_share).drop(columns="name")
+    frame.insert(4, "density", frame["share"] / frame["area"].where(frame["area"] > 0))
     st.dataframe(
         frame,
         hide_index=True,
         height="content",
         key=key,
         column_config={
-            "region": st.column_config.TextColumn("Region"),
+            "region": st.column_config.TextColumn("Region", pinned=True),
             "log_odds": st.column_config.NumberColumn(
                 "Log-odds", format="%+.3f", help="Positive: toward AI-generated. The column sums to the logit."
             ),
@@ -113,7 +136,12 @@ def ledger_table(face: FaceResult, *, key: str) -> None:
             "area": st.column_config.NumberColumn(
                 "Share of area", format="percent", help="Part of the face crop that the region covers."
             ),
+            "density": st.column_config.NumberColumn(
+                "Share per area",
+                format="%.1f ×",
+                help="Share of evidence by share of area: above 1, the part says more than its size.",
+            ),
         },
-        alt="Log-odds, share of evidence and share of area per facial region",
+        alt="Log-odds, share of evidence, share of area and their ratio per facial region",
     )
     st.caption(words.NOT_A_LIE_DETECTOR)

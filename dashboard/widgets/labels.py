@@ -8,6 +8,11 @@ from dashboard.widgets import appearance
 from dashboard.widgets.notices import skipped_files
 from model.dataset import LabelledSet
 
+_TIERS = {
+    "clean": "as they are",
+    "web": "as shared on the web: up to 768 px, JPEG 60",
+    "hard": "as passed on often: up to 512 px, JPEG 40",
+}
 _TITLES = {"real": "Real photograph", "fake": "AI-generated"}
 
 
@@ -19,6 +24,19 @@ def layout_help() -> None:
     st.caption(
         "Also understood: 0 and 1, training_real and training_fake, ai, generated, deepfake … On the server a CSV or "
         "Parquet file with the columns path and label works too."
+    )
+
+
+def tier_choice() -> str:
+    """How the pictures are brought to the detector: as they are, or as a kind of delivery would bring them."""
+    return st.selectbox(
+        "Judge the pictures",
+        list(_TIERS),
+        format_func=_TIERS.__getitem__,
+        key="evaluate_tier",
+        help="Sharing services shrink and compress pictures, which hides traces. Run a set under each to see the cost; "
+        "the runs are then set side by side.",
+        width=420,
     )
 
 

@@ -24,7 +24,8 @@ def watch(queue: JobQueue, job: Job) -> None:
                 st.progress(0.0)
             else:
                 st.markdown(f"**{words.plain(job.title)}**")
-                stage = "Stopping …" if job.cancelled else now.stage
+                stage = f"Others have their turn, {now.ahead} before it" if now.resting else now.stage
+                stage = "Stopping …" if job.cancelled else stage
                 st.progress(now.share, text=f"{stage}: {now.done:,} of {now.total:,}")
                 with st.container(horizontal=True):
                     rate = f"{now.rate:.1f} / s" if now.rate else "…"

@@ -46,7 +46,7 @@ def continue_button(queue: JobQueue, job: Job) -> None:
     now = queue.progress(job)
     if now.state == INTERRUPTED:
         st.warning(f"Interrupted by the end of the server after {now.done:,} of {now.total:,} images.")
-    if now.state != DONE:
+    if now.state != DONE and session.person().may_run:
         st.button(
             "Continue",
             icon=":material/resume:",
@@ -57,11 +57,9 @@ def continue_button(queue: JobQueue, job: Job) -> None:
 
 
 def run_list(queue: JobQueue, kind: str | None = None) -> None:
-    """The kept runs, of one kind or all, the newest first; nothing when there are none or they are not to be listed."""
-    if not session.may_list_runs():
-        return
+    """The kept runs, of one kind or all, the newest first; nothing when there are none."""
     try:
-        runs = queue.store.runs(kind=kind)
+        runs = queue.store.runs(kind=kind, owner=session.owner())
     except StoreError as error:
         st.error(words.plain(str(error)), icon=":material/heart_broken:")
         return

@@ -39,6 +39,19 @@ def verdict_card(result: ImageResult) -> None:
         error_rates(result.verdict, result.thresholds, result.checkpoint_sha256)
 
 
+def verdict_line(result: ImageResult) -> None:
+    """The verdict of the picture in words, with its probability and how often such a verdict is wrong."""
+    look = words.VERDICTS[result.verdict]
+    with st.container(border=True):
+        with st.container(horizontal=True, vertical_alignment="center", gap="medium"):
+            st.subheader(f":{look.colour}[{look.icon} {look.title}]", anchor=False, width="content")
+            if result.p_fake is not None:
+                st.markdown(f"Probability of AI-generated **{words.percent(result.p_fake)}**", width="content")
+        statement = words.CONSISTENT.get(result.verdict) or words.summary(result)
+        st.markdown(words.plain(statement) if result.error else statement)
+        error_rates(result.verdict, result.thresholds, result.checkpoint_sha256)
+
+
 def error_rates(verdict: str, thresholds: Thresholds, checkpoint_sha256: str) -> None:
     """How often such a verdict of this checkpoint is wrong, as far as it was measured."""
     info = next((info for info in resources.checkpoints() if info.sha256 == checkpoint_sha256), None)

@@ -69,7 +69,7 @@ def scaled_width(channels: int, width: float) -> int:
 
 
 class SameConv2d(nn.Conv2d):
-    """A convolution without bias whose output is ceil(input / stride), padded as TensorFlow does ("SAME").
+    """A convolution, trained without bias, whose output is ceil(input / stride), padded as TensorFlow does ("SAME").
 
     The padding depends on the input's size; of an odd amount the larger half goes below and right, where torch's own
     `padding` puts equal halves.
@@ -86,7 +86,7 @@ class SameConv2d(nn.Conv2d):
         if down % 2 or across % 2:
             images = functional.pad(images, (across // 2, across - across // 2, down // 2, down - down // 2))
             padding = (0, 0)
-        return functional.conv2d(images, self.weight, None, self.stride, padding, groups=self.groups)
+        return functional.conv2d(images, self.weight, self.bias, self.stride, padding, groups=self.groups)
 
 
 class _ConvNorm(nn.Module):

@@ -68,6 +68,7 @@ class ViTCells(nn.Module):
         self.normalise = normalise
         self.squares = squares
         self.grid = grid
+        self.width = width
         self.patches = nn.Conv2d(3, width, patch, patch, bias=False)
         self.class_token = nn.Parameter(torch.zeros(width))
         self.positions = nn.Parameter(torch.zeros(grid * grid + 1, width))
@@ -80,14 +81,14 @@ class ViTCells(nn.Module):
         C is width * len(taps), twice that with `squares`.
         """
         tokens = self.patches(images).flatten(2).transpose(1, 2)  # (B, G*G, D)
-        tokens = torch.cat([self.class_token.expand(len(tokens), 1, -1), tokens], dim=1)
+        tokens = torch.cat([self.class_token.expand(tokens.shape[0], 1, -1), tokens], dim=1)
         tokens = self.norm(tokens + self.positions)  # (B, 1+G*G, D)
         kept = []
         for index, block in enumerate(self.blocks):
             tokens = block(tokens)
             if index in self.taps:
                 patches = tokens[:, 1:]
-                kept.append(functional.layer_norm(patches, patches.shape[-1:]) if self.normalise else patches)
+                kept.append(functional.layer_norm(patches, (self.width,)) if self.normalise else patches)
         cells = torch.cat(kept, dim=2)  # (B, G*G, D*len(taps))
         if self.squares:
             cells = torch.cat([cells, cells * cells], dim=2)

@@ -14,7 +14,15 @@ Conventions that hold throughout:
 from model.metrics._arrays import MetricsError, confusion_at, rates_at
 from model.metrics._compare import Comparison, compare, mcnemar, paired_differences
 from model.metrics._cost import Costs, cost_curve_frame, cost_frame
-from model.metrics._curves import det_frame, pr_frame, reliability_frame, risk_coverage_frame, roc_frame, thin
+from model.metrics._curves import (
+    det_frame,
+    pr_frame,
+    reliability_frame,
+    risk_coverage_frame,
+    roc_frame,
+    thin,
+    thin_along,
+)
 from model.metrics._evaluate import evaluate
 from model.metrics._groups import mean_of
 from model.metrics._rate import Rate, wilson, wilson_clustered
@@ -27,9 +35,11 @@ from model.metrics._scores import (
     ece,
     eer,
     roc_auc,
+    threshold_at_eer,
     threshold_at_fpr,
     tpr_at_fpr,
 )
+from model.metrics._statistics import confidence
 from model.metrics._table import image_level
 
 __all__ = [
@@ -43,6 +53,7 @@ __all__ = [
     "average_precision",
     "brier",
     "compare",
+    "confidence",
     "confusion_at",
     "cost_curve_frame",
     "cost_frame",
@@ -61,6 +72,8 @@ __all__ = [
     "roc_auc",
     "roc_frame",
     "thin",
+    "thin_along",
+    "threshold_at_eer",
     "threshold_at_fpr",
     "tpr_at_fpr",
     "wilson",

@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from model.metrics._arrays import Floats, Ints, checked, missing_class
+from model.metrics._curves import roc_frame
 from model.metrics._rate import BOOTSTRAP, Rate, undefined
 from model.metrics._statistics import BINS, COVERAGES, RESAMPLES, SEED, TARGETS, Draws, Statistics, allowed, resampled
 
@@ -122,6 +123,23 @@ def threshold_at_fpr(y: npt.ArrayLike, p: npt.ArrayLike, *, target: float = 0.01
     false_positives = len(real) - np.searchsorted(real, candidates, side="left")
     kept = candidates[false_positives <= allowed(target, len(real))]
     return float(kept[0]) if kept.size else None
+
+
+def threshold_at_eer(y: npt.ArrayLike, p: npt.ArrayLike) -> float | None:
+    """Return the score of the set that as a threshold brings the two error rates closest together.
+
+    The highest of equals; None unless both classes are there.
+
+    Examples
+    --------
+    >>> threshold_at_eer([0, 0, 1, 1], [0.1, 0.4, 0.35, 0.8])
+    0.4
+    """
+    frame = roc_frame(y, p).iloc[1:]
+    if frame.empty:
+        return None
+    gap = (frame["fpr"] - (1 - frame["tpr"])).abs().to_numpy()
+    return float(frame["threshold"].iloc[int(gap.argmin())])
 
 
 def ece(y: npt.ArrayLike, p: npt.ArrayLike, *, bins: int = BINS, resamples: int = RESAMPLES, seed: int = SEED) -> Rate:

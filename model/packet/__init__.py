@@ -8,14 +8,15 @@ Hashes show that a packet is still the one that somebody noted the digest of. Th
 changes a packet can also compute its hashes anew, which then only the judging of the original can find.
 """
 
-from model.packet._again import Recompute
 from model.packet._archive import MAX_BYTES, PacketError
 from model.packet._build import Paint, build, digest, environment, plain_name
 from model.packet._checks import Check, Outcome
+from model.packet._sections import SECTIONS, Recompute, deliveries_account, quality_account, what_if_account
 from model.packet._verify import Verification, read, verify
 
 __all__ = [
     "MAX_BYTES",
+    "SECTIONS",
     "Check",
     "Outcome",
     "PacketError",
@@ -23,9 +24,12 @@ __all__ = [
     "Recompute",
     "Verification",
     "build",
+    "deliveries_account",
     "digest",
     "environment",
     "plain_name",
+    "quality_account",
     "read",
     "verify",
+    "what_if_account",
 ]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -17,13 +17,12 @@ from model.packet import _build
 from model.packet._build import Paint
 from model.packet._checks import MALFORMED, Check, Outcome, guarded, load, reason
 from model.packet._compare import TOLERANCES, Comparison
+from model.packet._sections import Recompute
 from model.packet._sums import faces
 
 LEVELS = 2  # of 255, between a picture in the packet and the same picture made again
 
 _PICTURE = Limits(max_pixels=1024 * 1024, min_side=1)  # no framing has larger crops
-
-Recompute = Callable[[Detector, bytes], Any]  # detector and original -> the JSON-able account of a section
 
 
 def again(

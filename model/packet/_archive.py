@@ -107,7 +107,7 @@ def _refusal(info: zipfile.ZipInfo, seen: set[str]) -> str | None:
         return "is in it twice"
     if stat.S_ISLNK(mode):
         return "is a symbolic link"
-    if info.is_dir():
+    if info.filename.endswith("/"):
         return "is a folder"
     if stat.S_IFMT(mode) not in (0, stat.S_IFREG):
         return "is not a regular file"

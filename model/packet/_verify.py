@@ -13,10 +13,11 @@ from typing import Any
 
 from model.checkpoint import CheckpointInfo, list_checkpoints
 from model.packet import _archive, _log
-from model.packet._again import Recompute, again
+from model.packet._again import again
 from model.packet._archive import PacketError
 from model.packet._build import FORMAT, KIND, MANIFEST, Paint, digest, to_json
 from model.packet._checks import MALFORMED, Check, Outcome, check, load, reason
+from model.packet._sections import SECTIONS, Recompute
 from model.packet._sums import sums
 
 _NEEDED = ("result.json", "settings.json", "environment.json")
@@ -93,7 +94,8 @@ def verify(
     paint : callable, optional
         As for `build`; without it `overlay.png` is checked by its hash alone.
     recompute : dict of callable, optional
-        Makes the account of a section again, by its name; a section without one is checked by its hash alone.
+        Makes the account of a section again, by its name; `model.packet.SECTIONS` if not given. A section without one
+        is checked by its hash alone.
 
     Raises
     ------
@@ -122,9 +124,8 @@ def verify(
     original = originals[0]
     checks += sums(body, original)
     if judge:
-        checks += again(
-            body, original, list_checkpoints() if checkpoints is None else checkpoints, paint, recompute or {}
-        )
+        at_hand = list_checkpoints() if checkpoints is None else checkpoints
+        checks += again(body, original, at_hand, paint, SECTIONS if recompute is None else recompute)
     else:
         checks.append(Check("judged again", Outcome.NOTED, "left out, as asked: hashes and sums only"))
     return Verification(found, tuple(checks))

@@ -20,8 +20,8 @@ def queue(tmp_path: Path) -> Iterator[JobQueue]:
     queue.close()
 
 
-def submit(queue: JobQueue, name: str, task: Task, *, total: int = 1) -> Job:
-    run = queue.store.create(BULK, name, checkpoint="tiny", checkpoint_sha256="0" * 64, settings={})
+def submit(queue: JobQueue, name: str, task: Task, *, total: int = 1, owner: str | None = None) -> Job:
+    run = queue.store.create(BULK, name, checkpoint="tiny", checkpoint_sha256="0" * 64, settings={}, owner=owner)
     queue.store.update(run.id, total=total)
     run = queue.store.get(run.id)
     assert run is not None
@@ -82,6 +82,68 @@ def test_jobs_run_one_at_a_time_in_order(queue: JobQueue) -> None:
     gate.set()
     wait(lambda: queue.progress(two).finished)
     assert order == [1, 2]
+
+
+def test_owners_take_turns_and_see_their_place(tmp_path: Path) -> None:
+    queue = JobQueue(RunStore(tmp_path / "turns"), turn_seconds=0.05)
+    working, order = threading.Lock(), []
+
+    def counting(name: str, items: int) -> Task:
+        def task(job: Job) -> None:
+            for _ in range(items):
+                assert working.acquire(blocking=False)  # nobody else works now
+                time.sleep(0.01)
+                order.append(name)
+                working.release()
+                job.advance()
+            nothing(job)
+
+        return task
+
+    gate = threading.Event()
+
+    def long(job: Job) -> None:
+        gate.wait(10)
+        counting("a1", 60)(job)
+
+    first = submit(queue, "a1", long, total=60, owner="a")
+    wait(lambda: queue.progress(first).state == RUNNING)
+    second = submit(queue, "a2", counting("a2", 3), total=3, owner="a")
+    third = submit(queue, "b", counting("b", 30), total=30, owner="b")
+    assert [queue.progress(job).ahead for job in (first, third, second)] == [0, 1, 2]
+    gate.set()
+    wait(lambda: queue.progress(first).resting)
+    wait(lambda: all(queue.progress(job).finished for job in (first, second, third)))
+    queue.close()
+    assert [job.state for job in (first, second, third)] == [DONE] * 3
+    assert (order.count("a1"), order.count("a2"), order.count("b")) == (60, 3, 30)
+    turns = [name for name, before in zip(order, [None, *order], strict=False) if name != before]
+    assert turns[:4] == ["a1", "b", "a1", "b"]
+    assert order.index("a2") > max(place for place, name in enumerate(order) if name == "a1")
+    assert first.rested > 0.1
+    assert first.seconds < first.finished - first.started - 0.1  # type: ignore[operator]
+
+
+@pytest.mark.parametrize("halt", [False, True])
+def test_a_job_that_rests_can_be_stopped(tmp_path: Path, *, halt: bool) -> None:
+    queue = JobQueue(RunStore(tmp_path / "turns"), turn_seconds=0.05)
+    gate = threading.Event()
+    one = submit(queue, "one", endless, total=10**6, owner="a")
+    wait(lambda: one.done > 0)
+    other = submit(queue, "other", lambda job: bool(gate.wait(10)) and nothing(job), owner="b")
+    wait(lambda: queue.progress(one).resting)
+    if halt:
+        threading.Timer(0.1, gate.set).start()
+        queue.close()
+        assert one.state == INTERRUPTED
+    else:
+        queue.cancel(one)
+        wait(lambda: one.state == CANCELLED)
+        assert queue.progress(other).state == RUNNING
+        gate.set()
+        wait(lambda: queue.progress(other).finished)
+        queue.close()
+    assert other.state == DONE
 
 
 def test_a_running_job_stops_when_cancelled_and_can_be_continued(queue: JobQueue) -> None:

@@ -7,19 +7,36 @@ import hashlib
 import re
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from types import SimpleNamespace
 
+import anyio
 import pytest
 import streamlit
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
-from starlette.requests import Request
-from starlette.responses import PlainTextResponse
-from starlette.routing import Route
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import HTMLResponse, PlainTextResponse
+from starlette.routing import Route, WebSocketRoute
 from starlette.testclient import TestClient
+from starlette.websockets import WebSocket, WebSocketDisconnect
 
-from dashboard.app import SecurityHeaders, UploadQuota, content_security_policy
+from dashboard.app import middleware
+from dashboard.guards import (
+    COOKIE,
+    BodyLimit,
+    ClosedRoutes,
+    SecurityHeaders,
+    UploadQuota,
+    VisitorCookie,
+    VisitorLimit,
+    content_security_policy,
+    token_of,
+)
+from dashboard.server import ServerError, configuration
+from dashboard.settings import Settings
+from dashboard.store import RunStore
 
 
 async def _put(request: Request) -> PlainTextResponse:
@@ -89,7 +106,7 @@ def test_a_file_counts_for_an_hour(client: TestClient, monkeypatch: pytest.Monke
     assert put(client, "a", "1", 100) == 204
     assert put(client, "a", "2", 1) == 413
     later = time.monotonic() + 3601
-    monkeypatch.setattr("dashboard.app.time", SimpleNamespace(monotonic=lambda: later))
+    monkeypatch.setattr("dashboard.guards.time", SimpleNamespace(monotonic=lambda: later))
     assert put(client, "a", "2", 100) == 204
 
 
@@ -118,3 +135,174 @@ def test_bytes_are_counted_whatever_the_header_says(client: TestClient) -> None:
     assert response.status_code == 413
     assert "one ZIP file" in response.json()["error"]
     assert put(client, "a", "2", 100) == 204
+
+
+def test_one_file_and_all_sessions_together_are_limited() -> None:
+    held = [0]
+    limits = {"max_files": 9, "max_bytes": 50_000, "max_file_bytes": 10_000, "max_held_bytes": 30_000}
+    middleware = [Middleware(UploadQuota, held=lambda: held[0], **limits)]
+    client = TestClient(Starlette(routes=ROUTES, middleware=middleware))
+    assert put(client, "a", "1", 10_000) == 204
+    assert put(client, "a", "2", 20_000) == 413
+    held[0] = 25_000
+    refused = client.put("/_stcore/upload_file/b/1", content=b"x" * 9_000)
+    assert (refused.status_code, refused.headers["retry-after"]) == (503, "60")
+    held[0] = 0
+    assert put(client, "b", "1", 9_000) == 204  # what was refused left nothing behind
+
+
+def test_a_file_that_is_larger_than_it_says_is_broken_off() -> None:
+    middleware = [Middleware(UploadQuota, max_files=9, max_bytes=10**6, max_file_bytes=100)]
+    client = TestClient(Starlette(routes=ROUTES, middleware=middleware))
+    response = client.put("/_stcore/upload_file/a/1", content=(b"x" * 1000 for _ in range(50)))
+    assert response.status_code == 413
+    assert "Split it" in response.json()["error"]
+
+
+def test_an_upload_that_does_not_arrive_is_given_up() -> None:
+    async def run() -> list[dict]:
+        async def app(scope: dict, receive, send) -> None:
+            await Starlette(routes=ROUTES)(scope, receive, send)
+
+        guard = UploadQuota(app, max_files=9, max_bytes=100, deadline_seconds=0.05)
+        sent: list[dict] = []
+
+        async def receive() -> dict:
+            await anyio.sleep(10)
+            raise AssertionError
+
+        async def send(message: dict) -> None:
+            sent.append(message)
+
+        scope = {
+            "type": "http",
+            "method": "PUT",
+            "path": "/_stcore/upload_file/a/1",
+            "headers": [(b"content-length", b"90")],
+            "query_string": b"",
+        }
+        await guard(scope, receive, send)
+        assert guard._arriving == 0
+        assert not guard._sent["a"]
+        return sent
+
+    assert anyio.run(run)[0]["status"] == 408
+
+
+def test_bodies_elsewhere_are_limited() -> None:
+    routes = [Route("/", _put, methods=["POST"])]
+    client = TestClient(Starlette(routes=routes, middleware=[Middleware(BodyLimit, max_bytes=100)]))
+    assert client.post("/", content=b"x" * 100).status_code == 204
+    assert client.post("/", content=b"x" * 101).status_code == 413
+    with pytest.raises(ClientDisconnect):
+        client.post("/", content=(b"x" * 60 for _ in range(2)))
+
+
+def test_metrics_are_closed() -> None:
+    routes = [Route("/_stcore/metrics", lambda request: PlainTextResponse("secret"))]
+    client = TestClient(Starlette(routes=routes, middleware=[Middleware(ClosedRoutes)]))
+    for path in ("/_stcore/metrics", "/_stcore/metrics/", "/base/_stcore/script-health-check"):
+        assert client.get(path).status_code == 404
+    kinds = [entry.cls for entry in middleware(Settings())]
+    assert ClosedRoutes in kinds
+    assert ClosedRoutes not in [entry.cls for entry in middleware(Settings(open_metrics=True))]
+
+
+def _visitors(limit: int = 10) -> TestClient:
+    async def echo(websocket: WebSocket) -> None:
+        await websocket.accept()
+        await websocket.send_json(dict(websocket.cookies))
+        with suppress(WebSocketDisconnect):
+            await websocket.receive_text()
+
+    routes = [
+        Route("/", lambda request: HTMLResponse("<p>")),
+        Route("/data", lambda request: PlainTextResponse("x")),
+        WebSocketRoute("/ws", echo),
+    ]
+    guards = [Middleware(VisitorCookie), Middleware(VisitorLimit, max_visitors=limit)]
+    return TestClient(Starlette(routes=routes, middleware=guards))
+
+
+def test_a_browser_gets_a_secret_that_only_this_server_reads() -> None:
+    client = _visitors()
+    text = client.get("/").headers["set-cookie"]
+    name, _, token = text.split(";")[0].partition("=")
+    assert (name, len(token)) == (COOKIE, 43)
+    assert {"HttpOnly", "SameSite=Lax", "Path=/"} <= set(map(str.strip, text.split(";")))
+    assert "Secure" not in text
+    assert client.get("/").headers["set-cookie"].startswith(f"{COOKIE}={token}")  # the same, for longer
+    assert "set-cookie" not in client.get("/data").headers
+    with client.websocket_connect("/ws") as tab:
+        assert tab.receive_json() == {COOKIE: token}
+    over_tls = client.get("/", headers={"x-forwarded-proto": "https"}).headers["set-cookie"]
+    assert over_tls.startswith(f"__Host-{COOKIE}=") and over_tls.endswith("; Secure")
+
+
+@pytest.mark.parametrize("cookie", [None, f"{COOKIE}=guessed", f"x=1; {COOKIE}=", f'"; {COOKIE}=a b'])
+def test_who_sends_no_secret_shares_nothing_with_others(cookie: str | None) -> None:
+    seen = []
+    for _ in range(2):
+        headers = {} if cookie is None else {"cookie": cookie}
+        with _visitors().websocket_connect("/ws", headers=headers) as tab:
+            seen.append(token_of(tab.receive_json()))
+    assert None not in seen
+    assert seen[0] != seen[1]
+
+
+def test_visitors_beyond_the_limit_are_sent_away_until_one_leaves() -> None:
+    client = _visitors(limit=1)
+    with client.websocket_connect("/ws"), pytest.raises(WebSocketDisconnect) as caught, client.websocket_connect("/ws"):
+        pass
+    assert caught.value.code == 1013
+    with client.websocket_connect("/ws") as tab:
+        tab.receive_json()
+
+
+def test_over_tls_the_browser_is_told_to_stay_there(client: TestClient) -> None:
+    assert "strict-transport-security" not in client.get("/").headers
+    assert "max-age" in client.get("/", headers={"x-forwarded-proto": "https"}).headers["strict-transport-security"]
+    assert client.get("/media/x.png").headers["cache-control"] == "private, no-store"
+
+
+def test_readiness_says_what_is_wrong(monkeypatch: pytest.MonkeyPatch) -> None:
+    from dashboard import app as server
+    from dashboard import resources
+
+    client = TestClient(Starlette(routes=[Route("/api/ready", server.ready)]))
+    monkeypatch.setattr(type(server.app), "state", {"ready": True, "error": None, "checkpoint": "tiny"})
+
+    def answer() -> tuple[int, str]:
+        response = client.get("/api/ready")
+        return response.status_code, response.json().get("reason", "")
+
+    queue = resources.job_queue()
+    assert answer() == (200, "")
+    monkeypatch.setattr(RunStore, "free", lambda self: 0)
+    assert answer() == (503, "the disk is nearly full")
+    monkeypatch.undo()
+    monkeypatch.setattr(type(server.app), "state", {"ready": True, "error": None, "checkpoint": "tiny"})
+    monkeypatch.setattr(RunStore, "check", lambda self: time.sleep(0.5))
+    monkeypatch.setattr(server, "CHECK_SECONDS", 0.05)
+    assert answer() == (503, "the run folder does not answer")
+    monkeypatch.setattr(server, "CHECK_SECONDS", 10)
+    queue.close()
+    assert answer() == (503, "the queue has ended")
+    monkeypatch.setattr(type(server.app), "state", {"ready": False, "error": None})
+    assert answer() == (503, "starting")
+
+
+def test_variables_of_streamlit_win_over_what_is_shipped(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("STREAMLIT_SERVER_ALLOWED_HOSTS", "a.example.org, b.example.org")
+    monkeypatch.setenv("STREAMLIT_SERVER_ENABLE_STATIC_SERVING", "true")
+    monkeypatch.setenv("STREAMLIT_SERVER_MAX_UPLOAD_SIZE", "7")
+    monkeypatch.setenv("STREAMLIT_SERVER_COOKIE_SECRET", "secret")
+    options = configuration(Settings(), "127.0.0.1", 8501)
+    assert options["server.allowedHosts"] == ["a.example.org", "b.example.org"]
+    assert options["server.enableStaticServing"] is True
+    assert options["server.maxUploadSize"] == 7
+    assert "server.cookieSecret" not in options  # Streamlit reads it itself, and refuses it from elsewhere
+    assert options["client.showErrorDetails"] == "none"
+    monkeypatch.setenv("STREAMLIT_SERVER_MAX_UPLOAD_SIZE", "many")
+    with pytest.raises(ServerError, match="STREAMLIT_SERVER_MAX_UPLOAD_SIZE"):
+        configuration(Settings(), "127.0.0.1", 8501)

@@ -31,3 +31,16 @@ def test_an_unknown_setting_is_refused(tmp_path: Path, monkeypatch: pytest.Monke
 def test_roots_may_be_written_like_a_search_path(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("REALITY_CHECK_FOLDER_ROOTS", os.pathsep.join(["/data/a", "/data/b"]))
     assert Settings().folder_roots == (Path("/data/a"), Path("/data/b"))
+
+
+def test_roles_come_from_a_table_or_from_json_and_no_other_role_is_known(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "reality-check.toml").write_text('[roles]\n"ada@example.org" = "administrator"\n')
+    monkeypatch.chdir(tmp_path)
+    assert Settings().roles == {"ada@example.org": "administrator"}
+    monkeypatch.setenv("REALITY_CHECK_ROLES", '{"bob": "viewer"}')
+    assert Settings().roles == {"ada@example.org": "administrator", "bob": "viewer"}
+    monkeypatch.setenv("REALITY_CHECK_ROLES", '{"bob": "root"}')
+    with pytest.raises(ValidationError, match="roles"):
+        Settings()

@@ -10,17 +10,19 @@ import sys
 import time
 import urllib.request
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, ConsoleMessage, Page, Request, Response, sync_playwright
+from playwright.sync_api import Browser, ConsoleMessage, Page, Request, Response, expect, sync_playwright
 
 import model  # noqa: F401 - first, see model/_torchvision.py
 from model.checkpoint import WEIGHTS
 
 ROOT = Path(__file__).resolve().parents[2]
 _NAMES = ("chromium", "chromium-browser", "google-chrome")
+expect.set_options(timeout=30_000)  # a slow machine is not an error
 CHROMIUM = next((path for path in map(shutil.which, _NAMES) if path), None)
 FLAGS = [
     "--no-sandbox",
@@ -58,17 +60,25 @@ class Server:
 
     url: str
     log: Path
+    data: Path
 
 
 @pytest.fixture(scope="session")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """The application on a free port; its log is printed when it does not start."""
-    home = tmp_path_factory.mktemp("server")
+    """The application on a free port."""
+    with serving(tmp_path_factory.mktemp("server")) as started:
+        yield started
+
+
+@contextmanager
+def serving(home: Path, **settings: str) -> Iterator[Server]:
+    """The application on a free port with settings by name; its log is printed when it does not start."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     log = home / "server.log"
-    environment = os.environ | {"REALITY_CHECK_DATA_DIR": str(home / "data")}
+    own = {f"REALITY_CHECK_{name.upper()}": value for name, value in settings.items()}
+    environment = os.environ | {"REALITY_CHECK_DATA_DIR": str(home / "data")} | own
     command = [sys.executable, "-m", "streamlit", "run", str(ROOT / "dashboard" / "app.py"), "--server.port", str(port)]
     with log.open("w") as stream:
         process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=stream, stderr=subprocess.STDOUT)
@@ -84,7 +94,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
                 time.sleep(0.3)
             if process.poll() is not None or time.monotonic() > end:
                 pytest.fail(f"the server did not become ready:\n{log.read_text()}")
-        yield Server(url, log)
+        yield Server(url, log, home / "data")
     finally:
         process.terminate()
         process.wait(20)

@@ -17,7 +17,7 @@ from .conftest import Server
 
 SAMPLES = Path(__file__).resolve().parents[2] / "sample_images"
 REAL = SAMPLES / "real" / "barack_obama_portrait.jpg"
-PAGES = ("", "bulk", "evaluate", "explain", "models")
+PAGES = ("", "bulk", "evaluate", "explain", "models", "about")
 
 
 def start(page: Page, url: str, path: str = "") -> None:
@@ -75,7 +75,7 @@ def test_classify_then_explain(visitor: Page, server: Server, width: int) -> Non
     assert 0 <= result["p_fake"] <= 1
     page.get_by_role("button", name="Explain this").click()
     expect(page.get_by_role("heading", name="Why this verdict?")).to_be_visible()
-    expect(page.get_by_text("What the network saw")).to_be_visible()
+    expect(page.get_by_role("heading", name="Evidence map")).to_be_visible()
     page.get_by_text("Compare with Grad-CAM").click()
     expect(page.get_by_text("HiResCAM (stretched)")).to_be_visible()
     idle(page)

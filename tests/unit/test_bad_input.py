@@ -1,18 +1,21 @@
 """Whatever users and adversaries hand in: each file gets its own answer, and the rest of a batch goes on."""
 
 import os
+import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageCms
 
-from model.detector import Detector
+from model import bulk
+from model.detector import Detector, Readable
 from model.quality import REASONS, explain
-from model.sources import MemorySource, Source
+from model.sources import MemorySource, Source, from_zip
 from tests.support import BACKDROP, crowd, draw_face, encode, png16, png_bomb, save_tiny
 
 pytestmark = pytest.mark.filterwarnings("ignore:::PIL")
@@ -222,3 +225,34 @@ def test_damaged_files_never_raise(detector, container, changes):
     result = detector.classify(bytes(data))
     assert result.reason != "failed"
     assert (result.error is None) == (result.width > 0)
+
+
+def test_a_tenth_of_a_batch_broken_in_fifteen_ways_costs_the_others_nothing(detector, tmp_path):
+    (tmp_path / "folder.jpg").mkdir()
+    with zipfile.ZipFile(tmp_path / "parcel.zip", "w", zipfile.ZIP_STORED) as archive:
+        archive.writestr("changed_in_the_zip.jpg", JPEG)
+    packed = bytearray((tmp_path / "parcel.zip").read_bytes())
+    packed[len(packed) // 2] ^= 0xFF
+    (tmp_path / "parcel.zip").write_bytes(packed)
+    broken: list[Readable] = [
+        *(MemorySource(name, data) for name, (data, *_) in REFUSED.items()),
+        Source("missing.jpg", tmp_path / "missing.jpg"),
+        Source("folder.jpg", tmp_path / "folder.jpg"),
+        Broken("secret.jpg", PermissionError(13, "Permission denied")),
+        Broken("odd.jpg", RuntimeError()),
+        *from_zip(tmp_path / "parcel.zip"),
+    ]
+    assert len(broken) == 15
+    sound = [MemorySource(f"sound {number}.jpg", JPEG) for number in range(135)]
+    sources = [*sound, *broken]
+    np.random.default_rng(15).shuffle(sources)  # type: ignore[arg-type] # a list is shuffled in place
+    summary = bulk.run(detector, sources, tmp_path / "out.csv")
+    table = pd.read_csv(tmp_path / "out.csv").set_index("path")
+    assert table.index.tolist() == [source.name for source in sources]
+    assert {name for name, _ in summary.failed} == {source.name for source in broken}
+    for name, message in summary.failed:
+        assert message.startswith(f"{name}: ")
+        assert len(message) > len(name) + 15
+        assert table.loc[name, "reason"] == (REFUSED[name][1] if name in REFUSED else "unreadable")
+    assert np.ptp(table.loc[[source.name for source in sound], "logit"]) < 1e-4
+    assert table["logit"].notna().sum() == len(sound)

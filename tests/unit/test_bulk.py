@@ -96,17 +96,62 @@ def test_an_interrupted_run_resumes_where_it_was(
     whole, pieces = tmp_path / ("whole" + suffix), tmp_path / ("pieces" + suffix)
     bulk.run(fragile(tiny_checkpoint), sources, whole)
     with pytest.raises(Interrupted):
-        bulk.run(fragile(tiny_checkpoint, left=4), sources, pieces)
+        bulk.run(fragile(tiny_checkpoint, left=5), sources, pieces, batch_size=2)
     assert not pieces.exists()
+    assert bulk.journalled(pieces)["path"].tolist() == [source.name for source in sources[:5]]
+    assert len(bulk.journalled(pieces, batch_size=2)) == 4
     journal = pieces.with_name(pieces.name + ".journal")
     with journal.open("ab") as file:
         file.write(b'{"name": "cut off in the mid')
     rest = fragile(tiny_checkpoint)
-    summary = bulk.run(rest, sources, pieces, resume=True)
-    assert rest.judged == len(sources) - 4
+    summary = bulk.run(rest, sources, pieces, resume=True, batch_size=2)
+    assert rest.judged == len(sources) - 4  # the fifth was of a batch that was not complete
     assert (summary.images, summary.taken_over) == (len(sources), 4)
     pd.testing.assert_frame_equal(table(whole), table(pieces), check_exact=True)
     assert not journal.exists()
+    assert bulk.journalled(pieces).empty
+
+
+class Mixing(Fragile):
+    """As if a score depended on what shares its batch."""
+
+    def score(self, crops):
+        evidence, logits = super().score(crops)
+        return evidence, logits + 1e-3 * float(sum(crop.sum() for crop in crops))
+
+
+@pytest.mark.parametrize("left", range(12))
+def test_a_resumed_run_puts_its_images_into_the_same_batches(
+    picture: Picture, tiny_checkpoint: Path, one_face: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, left: int
+) -> None:
+    for module in ("detector", "bulk"):  # batches that are full of images before they are full of faces
+        monkeypatch.setattr(f"model.{module}.READ_AHEAD", 4)
+    sources = [MemorySource(f"{index}.png", b"no image" if index == 1 else picture(index)) for index in range(12)]
+    whole, pieces = tmp_path / "whole.csv", tmp_path / "pieces.csv"
+    bulk.run(Mixing.load(tiny_checkpoint), sources, whole, batch_size=8)
+    for stop in (left, 3):
+        cut = Mixing.load(tiny_checkpoint)
+        cut.left = stop
+        with pytest.raises(Interrupted):
+            bulk.run(cut, sources, pieces, resume=True, batch_size=8)
+    bulk.run(Mixing.load(tiny_checkpoint), sources, pieces, resume=True, batch_size=8)
+    assert table(whole).to_csv() == table(pieces).to_csv()
+
+
+def test_a_line_without_its_end_is_judged_again(
+    sources: list[MemorySource], tiny_checkpoint: Path, one_face: None, tmp_path: Path
+) -> None:
+    out, journal = tmp_path / "out.csv", tmp_path / "out.csv.journal"
+    with pytest.raises(Interrupted):
+        bulk.run(fragile(tiny_checkpoint, left=4), sources, out, batch_size=2)
+    journal.write_bytes(journal.read_bytes()[:-1])
+    assert len(bulk.journalled(out)) == 3
+    for _ in range(2):  # interrupted again: what was appended can still be read
+        with pytest.raises(Interrupted):
+            bulk.run(fragile(tiny_checkpoint, left=2), sources, out, resume=True, batch_size=2)
+    assert len(bulk.journalled(out, batch_size=2)) == 6
+    bulk.run(fragile(tiny_checkpoint), sources, out, resume=True, batch_size=2)
+    assert pd.read_csv(out, keep_default_na=False)["path"].tolist()[1:3] == ["plain.png", "NA"]
 
 
 @pytest.mark.parametrize("suffix", bulk.SUFFIXES)

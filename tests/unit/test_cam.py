@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from model.backbones import LinearHeadNet, ViTCells, resnet50
-from model.cam import METHODS, class_activation_map
+from model.cam import METHODS, class_activation_map, class_activation_maps
 from tests.support import detector_of, draw_face, randomise, tiny_network
 
 
@@ -66,6 +66,29 @@ def test_every_method_gives_a_map_of_the_crop_between_0_and_1(method):
     assert found.std() > 0.01
 
 
+def test_maps_made_together_are_those_made_alone():
+    detector = tiny()
+    crop = crop_of(detector, draw_face())
+    together = class_activation_maps(detector, crop)
+    assert list(together) == list(METHODS)
+    for method, found in together.items():
+        np.testing.assert_array_equal(found, class_activation_map(detector, crop, method))
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_maps_are_pytorch_grad_cams_own(method):
+    import pytorch_grad_cam
+
+    detector = tiny()
+    crop = crop_of(detector, draw_face())
+    network = tiny_network().requires_grad_(True)
+    kind = {"hires_cam": "HiResCAM", "grad_cam": "GradCAM", "layer_cam": "LayerCAM", "eigen_cam": "EigenCAM"}
+    make = getattr(pytorch_grad_cam, kind.get(method, "GradCAMPlusPlus"))
+    with make(model=network, target_layers=[network.cells]) as cam:
+        expected = cam(input_tensor=detector.tensor(crop)[None], targets=[lambda logit: logit])[0]
+    np.testing.assert_allclose(class_activation_map(detector, crop, method), expected, atol=1e-5, rtol=0)
+
+
 def test_where_all_evidence_points_to_real_the_map_is_empty():
     network = tiny_network()
     network.head.weight.copy_(-network.head.weight.abs())
@@ -75,8 +98,8 @@ def test_where_all_evidence_points_to_real_the_map_is_empty():
 
 def test_an_unknown_method_is_refused_with_the_known_ones():
     detector = tiny()
-    with pytest.raises(ValueError, match=r"'eigen_cam'; known are grad_cam, hires_cam"):
-        class_activation_map(detector, crop_of(detector, draw_face()), "eigen_cam")
+    with pytest.raises(ValueError, match=r"'score_cam'; known are grad_cam, hires_cam"):
+        class_activation_map(detector, crop_of(detector, draw_face()), "score_cam")
 
 
 def test_a_map_leaves_the_shared_network_as_it_was():
@@ -92,22 +115,22 @@ def test_a_map_leaves_the_shared_network_as_it_was():
         assert torch.equal(parameter, before[name])
 
 
-def test_eight_threads_on_one_network_get_their_own_maps():
+def test_twenty_threads_on_one_network_get_their_own_maps():
     detector = tiny()
     crops = [crop_of(detector, draw_face(skin=(225 - 15 * index, 175 - 10 * index, 150))) for index in range(8)]
     methods = list(METHODS)
-    jobs = [(crops[index % 8], methods[index % 3]) for index in range(24)]
+    jobs = [(crops[index % 8], methods[index % 3]) for index in range(40)]
     expected = [(class_activation_map(detector, *job), detector.score([detector.tensor(job[0])])) for job in jobs]
     found: list = [None] * len(jobs)
-    start = threading.Barrier(8)
+    start = threading.Barrier(20)
 
     def work(first):
         start.wait()
-        for index in range(first, len(jobs), 8):
+        for index in range(first, len(jobs), 20):
             crop, method = jobs[index]
             found[index] = (class_activation_map(detector, crop, method), detector.score([detector.tensor(crop)]))
 
-    threads = [threading.Thread(target=work, args=(first,)) for first in range(8)]
+    threads = [threading.Thread(target=work, args=(first,)) for first in range(20)]
     for thread in threads:
         thread.start()
     for thread in threads:

@@ -57,6 +57,8 @@ def test_a_face_is_judged_and_accounted_for(detector):
     assert tuple(face.ledger) == (*REGIONS, "bias")
     assert sum(face.ledger.values()) == pytest.approx(face.logit, abs=1e-4)
     assert sum(face.regions_share.values()) == pytest.approx(1)
+    assert face.regions_from == "mesh"
+    assert result.to_dict()["face_results"][0]["regions_from"] == "mesh"
     assert face.p_fake == pytest.approx(detector.checkpoint.calibration.probability(face.logit))
 
 

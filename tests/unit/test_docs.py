@@ -26,6 +26,11 @@ def test_reference_pages_are_up_to_date(name: str, monkeypatch: pytest.MonkeyPat
     assert written == GENERATED["PAGES"][name](), f"docs/{name} is out of date: run `make docs`"
 
 
+def test_the_checksums_are_those_of_the_bundled_checkpoints() -> None:
+    written = (ROOT / "model" / "weights" / "SHA256SUMS").read_text("utf-8")
+    assert written == GENERATED["checksums"](), "the checkpoints have changed: run `make docs`"
+
+
 def test_every_setting_says_what_it_means() -> None:
     for name, field in Settings.model_fields.items():
         assert field.description, name

@@ -13,9 +13,11 @@ from PIL import Image
 from dashboard import words
 from dashboard.charts import LIGHT
 from dashboard.report import image_report
-from dashboard.report.image_report import CONSISTENT, LedgerLine, Stability, shown, signed
+from dashboard.report.image_report import LedgerLine, Stability, shown
+from dashboard.words import CONSISTENT, signed
 from model.calibration import FAKE, INCONCLUSIVE, NOT_APPLICABLE, REAL, Thresholds
 from model.detector import Detector
+from model.redelivery import Redelivered
 from tests.support import encode
 from tests.unit.test_report import tags
 
@@ -26,6 +28,11 @@ PATHS = {  # thresholds that give this verdict on any face
     REAL: Thresholds(1.0, 1.0),
     INCONCLUSIVE: Thresholds(0.0, 1.0),
 }
+
+REDELIVERED = (
+    Redelivered("jpeg90", "fake", None, 3.0, 0.97, True),
+    Redelivered("screenshot", "not_applicable", "no_face", None, None, False),
+)
 
 
 @pytest.fixture
@@ -44,7 +51,7 @@ def report(detector, picture):
         picture(1),
         digest=DIGEST,
         created="2026-01-02 03:04 UTC",
-        stability=Stability("The verdict holds in 1 of 2.", [("JPEG 90", 0.97, "fake"), ("Cut", None, "real")]),
+        redelivered=REDELIVERED,
         remarks=["The map is faithful."],
     )
 
@@ -77,7 +84,8 @@ def test_all_that_a_reviewer_needs_is_on_the_page(report, detector, picture):
         detector.checkpoint.sha256,
         DIGEST,
         "2026-01-02 03:04 UTC",
-        "The verdict holds in 1 of 2.",
+        "The verdict holds in 1 of 2 deliveries; after 1 no face could be judged.",
+        "Screenshot",
         "The map is faithful.",
         "torch-fp32",
         f"make {signed(result.logit, 3)} log-odds",

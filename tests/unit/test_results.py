@@ -15,7 +15,7 @@ MISSED = not_applicable(Face((0.0, 0.0, 20.0, 20.0), 0.96, ((1.0, 2.0),) * 5), (
 
 
 def examined(logit, verdict="fake"):
-    book = dict.fromkeys((*REGIONS, "bias"), logit / 10)
+    book = dict.fromkeys((*REGIONS, "bias"), logit / (len(REGIONS) + 1))
     return FaceResult(FOUND, (0.0, 0.0, 9.0, 9.0), verdict, None, logit, 0.9, np.zeros((2, 2)), logit / 10, book)
 
 

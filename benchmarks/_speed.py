@@ -1,0 +1,110 @@
+"""What `python -m benchmarks` measures with: processor time in turns, the peak of the machine, the usual loop."""
+
+from __future__ import annotations
+
+import os
+import resource
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterable, Mapping
+
+import torch
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from model.backbones import LinearHeadNet
+from model.detector import Detector
+
+_COLD = """
+import sys
+from pathlib import Path
+from model.detector import Detector
+result = Detector.load(sys.argv[1], runtime=sys.argv[2]).classify(Path(sys.argv[3]).read_bytes())
+assert result.error is None, result.error
+"""
+
+
+def take_turns(work: Mapping[str, Callable[[], object]], rounds: int) -> dict[str, float]:
+    """Median processor seconds of each piece of work, all threads together.
+
+    Every second round runs backwards, so that what else goes on meets all alike; a first round warms up.
+    """
+    for run in work.values():
+        run()
+    seconds: dict[str, list[float]] = {name: [] for name in work}
+    for turn in range(rounds):
+        for name in list(work)[:: 1 if turn % 2 == 0 else -1]:
+            start = time.process_time()
+            work[name]()
+            seconds[name].append(time.process_time() - start)
+    return {name: statistics.median(times) for name, times in seconds.items()}
+
+
+def gigaflops(network: LinearHeadNet, side: int) -> float:
+    """Of one forward pass over one crop; a multiplication and an addition count as two."""
+    counter = FlopCounterMode(display=False)
+    with torch.no_grad(), counter:
+        network(torch.zeros(1, 3, side, side))
+    return float(counter.get_total_flops()) / 1e9
+
+
+class Peak:
+    """The quickest float32 arithmetic that this machine was seen to do: a 3 x 3 convolution and a matrix product."""
+
+    def __init__(self) -> None:
+        self._convolution = nn.Conv2d(256, 256, 3, padding=1)
+        self._convolution.weight.data = self._convolution.weight.data.contiguous(memory_format=torch.channels_last)
+        self._images = torch.randn(4, 256, 28, 28).contiguous(memory_format=torch.channels_last)
+        self._matrix = torch.randn(1024, 1024)
+        self.best = {"convolution": 0.0, "matrix product": 0.0}
+
+    def __call__(self) -> None:
+        """Try again; the best of all calls counts."""
+        with torch.inference_mode():
+            for _ in range(4):
+                self._note("convolution", lambda: self._convolution(self._images), 2 * 4 * 28 * 28 * 256 * 256 * 9)
+                self._note("matrix product", lambda: self._matrix @ self._matrix, 2 * 1024**3)
+
+    @property
+    def value(self) -> float:
+        """GFLOP per processor-second."""
+        return max(self.best.values())
+
+    def _note(self, name: str, run: Callable[[], object], operations: int) -> None:
+        start = time.process_time()
+        run()
+        self.best[name] = max(self.best[name], operations / 1e9 / max(time.process_time() - start, 1e-9))
+
+
+class UsualLoop:
+    """One face at a time: a forward pass for the score, then pytorch-grad-cam for the map."""
+
+    def __init__(self, detector: Detector) -> None:
+        import copy
+
+        from pytorch_grad_cam import GradCAM
+
+        self.network = copy.deepcopy(detector.network).requires_grad_(True)
+        self.cam = GradCAM(model=self.network, target_layers=[self.network.cells])
+
+    def scores(self, crops: Iterable[Tensor]) -> None:
+        """Without maps."""
+        with torch.no_grad():
+            for crop in crops:
+                self.network(crop[None])
+
+    def scores_and_maps(self, crops: Iterable[Tensor]) -> None:
+        """With maps."""
+        for crop in crops:
+            self.scores([crop])
+            self.cam(input_tensor=crop[None], targets=[lambda logit: logit])
+
+
+def cold_start(checkpoint: str, runtime: str, picture: str) -> tuple[float, float]:
+    """Processor and wall seconds of a fresh process from nothing to its first verdict."""
+    before, start = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
+    subprocess.run([sys.executable, "-c", _COLD, checkpoint, runtime, picture], check=True, env=os.environ)
+    after, wall = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter() - start
+    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime, wall

@@ -1,0 +1,170 @@
+"""Charts of one picture's verdict and evidence, and of the verdicts of many."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import pandas as pd
+import plotly.graph_objects as go
+
+from dashboard.charts._base import Palette, blank
+from dashboard.overlay import cell_limit, colourise
+from model.calibration import Thresholds
+from model.regions import LABELS
+
+
+def verdict_scale(p_fake: float, thresholds: Thresholds, verdict: str, colours: Palette) -> go.Figure:
+    """Where a probability lies between the thresholds: three zones and a pointer."""
+    figure = blank(colours, height=92, left=4, top=30, bottom=24)
+    zones = (
+        ("Real", 0.0, thresholds.real, colours.real),
+        ("Inconclusive", thresholds.real, thresholds.fake, colours.inconclusive),
+        ("AI-generated", thresholds.fake, 1.0, colours.fake),
+    )
+    for name, low, high, colour in zones:
+        figure.add_shape(
+            type="rect", x0=low, x1=high, y0=0, y1=1, fillcolor=colour, opacity=0.85, line={"width": 0}, layer="below"
+        )
+        if high - low >= 0.2:
+            figure.add_annotation(
+                x=(low + high) / 2, y=0.5, text=name, showarrow=False, font={"size": 12, "color": colours.on_fill}
+            )
+    for limit in (thresholds.real, thresholds.fake):
+        figure.add_shape(type="line", x0=limit, x1=limit, y0=0, y1=1, line={"color": colours.surface, "width": 2})
+    figure.add_trace(
+        go.Scatter(
+            x=[p_fake],
+            y=[1.38],
+            mode="markers",
+            cliponaxis=False,
+            marker={"symbol": "triangle-down", "size": 17, "color": colours.of(verdict)},
+            hovertemplate="Probability of AI-generation: %{x:.1%}<extra></extra>",
+        )
+    )
+    figure.add_shape(type="line", x0=p_fake, x1=p_fake, y0=-0.05, y1=1.3, line={"color": colours.ink, "width": 2})
+    ticks = [0.0, 0.25, 0.5, 0.75, 1.0]
+    figure.update_xaxes(
+        range=[-0.015, 1.015],
+        tickvals=ticks,
+        ticktext=[f"{tick:.0%}" for tick in ticks],
+        showgrid=False,
+        zeroline=False,
+    )
+    figure.update_yaxes(range=[-0.05, 1.75], visible=False)
+    return figure
+
+
+def ledger_frame(ledger: Mapping[str, float], area: Mapping[str, float]) -> pd.DataFrame:
+    """The regional ledger as a table.
+
+    Returns
+    -------
+    DataFrame
+        `name`, `region` (label), `log_odds`, `share` (part of all absolute evidence), `area` (part of the crop; NaN for
+        the bias), in the order of the ledger. `log_odds` sums to the logit.
+    """
+    total = sum(abs(value) for value in ledger.values()) or 1.0
+    return pd.DataFrame(
+        [
+            {
+                "name": name,
+                "region": LABELS.get(name, "Usual face (bias)"),
+                "log_odds": value,
+                "share": abs(value) / total,
+                "area": area.get(name, np.nan),
+            }
+            for name, value in ledger.items()
+        ]
+    )
+
+
+def ledger_bars(frame: pd.DataFrame, colours: Palette) -> go.Figure:
+    """Log-odds per region, from the table of `ledger_frame`."""
+    figure = blank(colours, height=44 + 31 * len(frame), bottom=38)
+    rows = frame.iloc[::-1]
+    figure.add_trace(
+        go.Bar(
+            x=rows["log_odds"],
+            y=rows["region"],
+            orientation="h",
+            marker={"color": [colours.fake if value > 0 else colours.real for value in rows["log_odds"]]},
+            text=[f"{value:+.2f}" for value in rows["log_odds"]],
+            textposition="outside",
+            textfont={"color": colours.ink, "size": 12},
+            cliponaxis=False,
+            hovertemplate="%{y}: %{x:+.3f} log-odds<extra></extra>",
+        )
+    )
+    reach = max(0.5, float(rows["log_odds"].abs().max())) * 1.3
+    figure.add_vline(x=0, line={"color": colours.muted, "width": 1})
+    figure.update_xaxes(range=[-reach, reach], title="Log-odds: − real, + AI", nticks=7)
+    figure.update_yaxes(showgrid=False, automargin=True)
+    figure.update_layout(bargap=0.28)
+    return figure
+
+
+def evidence_legend(shape: Sequence[int], colours: Palette) -> go.Figure:
+    """The fixed colour scale of evidence maps of an H x W grid, in log-odds per cell."""
+    limit = cell_limit(shape)
+    ramp = colourise(np.linspace(-limit, limit, 101)[None, :].repeat(101, axis=0), 101, limit, smooth=False)
+    row = np.asarray(ramp)[50].astype(float)  # (101, RGBA)
+    scale = [[i / 100, f"rgba({r:.0f},{g:.0f},{b:.0f},{a / 255:.3f})"] for i, (r, g, b, a) in enumerate(row)]
+    figure = blank(colours, height=56, left=2, top=2, bottom=30)
+    figure.update_layout(margin_r=2)
+    figure.add_trace(
+        go.Heatmap(
+            x=np.linspace(-limit, limit, 101),
+            y=[0],
+            z=np.linspace(-limit, limit, 101)[None, :],
+            colorscale=scale,
+            zmin=-limit,
+            zmax=limit,
+            showscale=False,
+            hovertemplate="%{x:+.3f} log-odds per cell<extra></extra>",
+        )
+    )
+    ends = (
+        (-limit, "left", f"\u2212{limit:.2f} toward real"),
+        (0.0, "center", "0"),
+        (limit, "right", f"+{limit:.2f} toward AI"),
+    )
+    for x, side, text in ends:
+        figure.add_annotation(
+            x=x,
+            y=-0.5,
+            text=text,
+            xanchor=side,
+            yanchor="top",
+            showarrow=False,
+            font={"size": 12, "color": colours.muted},
+        )
+    figure.update_xaxes(visible=False, range=[-limit, limit])
+    figure.update_yaxes(visible=False, range=[-0.5, 0.5])
+    return figure
+
+
+def verdict_bar(counts: Mapping[str, int], titles: Mapping[str, str], colours: Palette) -> go.Figure:
+    """One stacked bar of how many images got which verdict."""
+    figure = blank(colours, height=44)
+    total = sum(counts.get(verdict, 0) for verdict in titles)
+    for verdict, title in titles.items():
+        count = counts.get(verdict, 0)
+        if count:
+            figure.add_trace(
+                go.Bar(
+                    x=[count],
+                    y=[""],
+                    orientation="h",
+                    marker={"color": colours.of(verdict)},
+                    text=[f"{count:,}" if count >= 0.05 * total else ""],
+                    textposition="inside",
+                    insidetextanchor="middle",
+                    textfont={"color": colours.on_fill, "size": 13},
+                    hovertemplate=f"{title}: %{{x:,}}<extra></extra>",
+                )
+            )
+    figure.update_layout(barmode="stack", bargap=0.1, margin={"l": 0, "r": 0, "t": 4, "b": 4})
+    figure.update_xaxes(visible=False, range=[0, total])
+    figure.update_yaxes(visible=False)
+    return figure

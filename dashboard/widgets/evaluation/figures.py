@@ -1,0 +1,37 @@
+"""One figure on a card: its value, its interval, and what it means."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import streamlit as st
+
+
+def figure_text(entry: Mapping[str, Any], *, share: bool = True) -> tuple[str, str]:
+    """A figure and its 95 % interval as text; a dash and the reason where it is not defined.
+
+    >>> figure_text({"value": 0.9612, "low": 0.95, "high": 0.9701})
+    ('96.1 %', '95.0 – 97.0 %')
+    >>> figure_text({"value": 0.9612, "low": 0.95, "high": 0.9701}, share=False)
+    ('0.961', '0.950 – 0.970')
+    >>> figure_text({"value": None, "low": None, "high": None, "reason": "no real images"})
+    ('undefined', 'no real images')
+    """
+    if entry.get("value") is None:
+        return "undefined", str(entry.get("reason") or "not enough data")
+    scale, digits, unit = (100, 1, " %") if share else (1, 3, "")
+
+    def show(value: float) -> str:
+        return f"{value * scale:.{digits}f}"
+
+    text = show(entry["value"]) + unit
+    if entry.get("low") is None or entry.get("high") is None:
+        return text, str(entry.get("reason") or "no interval")
+    return text, f"{show(entry['low'])} – {show(entry['high'])}{unit}"
+
+
+def card(label: str, entry: Mapping[str, Any], meaning: str, *, share: bool = True) -> None:
+    """A figure with its interval; `meaning` is shown on request."""
+    value, interval = figure_text(entry, share=share)
+    st.metric(label, value, interval, delta_color="off", delta_arrow="off", help=meaning, border=True, height="stretch")

@@ -1,0 +1,152 @@
+"""The same bulk run on many machines: Ray Data with one detector per process.
+
+`ClusterDetector` takes the place of a `Detector` in `model.bulk.run`, which keeps the journal, resumes and writes the
+table as always. Workers get paths, never pixels, and send back rows of the table; a checkpoint is loaded once per
+process, by its path and digest, which must be the same on every machine.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from model.calibration import Thresholds
+from model.detector import Detector, Readable
+from model.sources import Source
+
+_TASK = 128  # images per task: large enough for full batches, small enough that little is lost with a worker
+_STORE_BYTES = 256 * 2**20  # rows are small; Ray would reserve a third of the memory
+
+
+class ClusterError(ValueError):
+    """A run that cannot be made on Ray; the message says what to change."""
+
+
+@dataclass(frozen=True)
+class _Judged:
+    """What a worker said about one image."""
+
+    name: str
+    entries: list[dict[str, Any]]
+
+    def rows(self) -> list[dict[str, Any]]:
+        return self.entries
+
+
+class ClusterDetector:
+    """A detector's identity here, its work on Ray.
+
+    Parameters
+    ----------
+    detector : Detector
+        Loaded from a file that every machine has at the same path.
+    workers : int, optional
+        Processes, one processor each; as many as the cluster has processors by default.
+
+    Raises
+    ------
+    ClusterError
+        If Ray is not installed.
+    """
+
+    def __init__(self, detector: Detector, *, workers: int | None = None) -> None:
+        if importlib.util.find_spec("ray") is None:
+            raise ClusterError("the engine ray is not installed. Install it with: pip install 'reality-check[ray]'")
+        self.checkpoint, self.thresholds, self.runtime = detector.checkpoint, detector.thresholds, detector.runtime
+        self.workers = workers
+
+    def classify_many(self, sources: Iterable[Readable], *, batch_size: int = 16) -> Iterator[_Judged]:
+        """Judge images of the file system, in whatever order workers finish them.
+
+        Raises
+        ------
+        ClusterError
+            If a source is not a file or a member of a ZIP archive, or a worker has another checkpoint.
+        """
+        items = [_described(source) for source in sources]
+        if not items:
+            return
+        import ray
+        import ray.data
+
+        _connect()
+        context = ray.data.DataContext.get_current()
+        context.enable_progress_bars = False
+        count = self.workers or max(1, int(ray.cluster_resources().get("CPU", 1)))
+        tasks = -(-len(items) // _TASK)
+        task = min(_TASK, -(-len(items) // count))  # few images: every worker gets some
+        judged = ray.data.from_items(items, override_num_blocks=max(tasks, min(count, len(items)))).map_batches(
+            _Worker,
+            fn_constructor_kwargs={
+                "path": str(self.checkpoint.path.resolve()),
+                "sha256": self.checkpoint.sha256,
+                "thresholds": asdict(self.thresholds),
+                "runtime": self.runtime,
+                "batch_size": batch_size,
+            },
+            batch_size=task,
+            compute=ray.data.ActorPoolStrategy(size=min(count, max(tasks, 1) if len(items) > _TASK else count)),
+            num_cpus=1,
+            max_restarts=2,
+        )
+        try:
+            for batch in judged.iter_batches(batch_size=None, batch_format="numpy"):
+                for name, rows in zip(batch["name"], batch["rows"], strict=True):
+                    yield _Judged(str(name), json.loads(rows))
+        except ray.exceptions.RayError as error:
+            cause = getattr(error, "cause", None)
+            raise ClusterError(
+                f"the run on Ray ended early: {cause or error}. What was judged is kept: --resume."
+            ) from error
+
+
+class _Worker:
+    """One process of the cluster: a detector, loaded once."""
+
+    def __init__(self, *, path: str, sha256: str, thresholds: dict[str, Any], runtime: str, batch_size: int) -> None:
+        import torch
+
+        torch.set_num_threads(1)
+        name, precision = runtime.rsplit("-", 1)
+        self.detector = Detector.load(path, precision=precision, thresholds=Thresholds(**thresholds), runtime=name)
+        if self.detector.checkpoint.sha256 != sha256:
+            raise ClusterError(f"{path} is another checkpoint on this machine. Put the same file on every machine.")
+        self.batch_size = batch_size
+
+    def __call__(self, batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        sources = [
+            Source(str(name), Path(str(location)), str(member) or None)
+            for name, location, member in zip(batch["name"], batch["location"], batch["member"], strict=True)
+        ]
+        results = list(self.detector.classify_many(sources, batch_size=self.batch_size))
+        return {
+            "name": np.array([result.name for result in results], dtype=object),
+            "rows": np.array([json.dumps(result.rows()) for result in results], dtype=object),
+        }
+
+
+def _described(source: Readable) -> dict[str, str]:
+    if not isinstance(source, Source):
+        raise ClusterError(f"{source.name}: is not a file. Ray's workers read files that every machine sees.")
+    return {"name": source.name, "location": str(source.location.resolve()), "member": source.member or ""}
+
+
+def _connect() -> None:
+    """Join the cluster that `RAY_ADDRESS` names, or start one on this machine."""
+    import ray
+
+    if ray.is_initialized():
+        return
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
+    if not os.environ.get("RAY_ADDRESS"):
+        quiet |= {"include_dashboard": False, "object_store_memory": _STORE_BYTES}
+        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing leaves this machine
+    ray.init(**quiet)

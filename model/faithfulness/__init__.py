@@ -1,0 +1,22 @@
+"""Is the explanation any good? How far a map of one face is true to the network that it explains.
+
+Three questions: does taking away what the map calls important move the score more than taking away the rest
+(`removal`), does the map stay when the picture is mirrored or saved once more (`assess`), and does the evidence lie on
+the face at all (`whereabouts`)?
+"""
+
+from model.faithfulness._assess import Faithfulness, assess
+from model.faithfulness._removal import LEVELS, Curve, centre_prior, random_map, removal
+from model.faithfulness._whereabouts import Whereabouts, whereabouts
+
+__all__ = [
+    "LEVELS",
+    "Curve",
+    "Faithfulness",
+    "Whereabouts",
+    "assess",
+    "centre_prior",
+    "random_map",
+    "removal",
+    "whereabouts",
+]

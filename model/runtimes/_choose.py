@@ -1,0 +1,128 @@
+"""Runtimes by name, and the choice of the quickest by a short measurement."""
+
+from __future__ import annotations
+
+import importlib.util
+import time
+from dataclasses import dataclass
+
+import torch
+
+from model.backbones import LinearHeadNet
+from model.checkpoint import CheckpointInfo
+from model.runtimes import _quantise
+from model.runtimes._base import INT8, PRECISIONS, Runtime, RuntimeRefusedError
+from model.runtimes._exported import OnnxRuntime, OpenVinoRuntime
+from model.runtimes._graph import exported
+from model.runtimes._torch import TorchRuntime
+from model.runtimes.parity import admit
+
+AUTO = "auto"
+_EXPORTED: dict[str, type[OpenVinoRuntime] | type[OnnxRuntime]] = {
+    "openvino": OpenVinoRuntime,
+    "onnxruntime": OnnxRuntime,
+}
+NAMES = ("torch", *_EXPORTED)
+_PROBE_BATCH, _PROBE_ROUNDS = 4, 3
+_GAIN = 1.1  # what another runtime must be quicker by to take the reference's place
+
+
+def available() -> tuple[str, ...]:
+    """Names of the runtimes that are installed; `torch` always is."""
+    exporter = importlib.util.find_spec("onnx") is not None
+    return ("torch", *(name for name in _EXPORTED if exporter and importlib.util.find_spec(name) is not None))
+
+
+def load(info: CheckpointInfo, network: LinearHeadNet, name: str = "torch", precision: str = "fp32") -> Runtime:
+    """A runtime by name, through the gate of `model.runtimes.parity` unless it is torch.
+
+    Raises
+    ------
+    ValueError
+        If there is no such runtime or precision.
+    RuntimeRefusedError
+        If it is not installed, does not offer the precision, or does not agree with the reference.
+    """
+    if precision not in PRECISIONS:
+        raise ValueError(f"precision must be one of {PRECISIONS}, got {precision!r}")
+    if name not in NAMES:
+        raise ValueError(f"runtime must be one of {NAMES}, got {name!r}")
+    if name == "torch":
+        if precision == INT8:
+            raise RuntimeRefusedError("int8 needs the runtime openvino or onnxruntime; torch computes fp32 and bf16.")
+        return TorchRuntime(network, precision)
+    if name not in available():
+        raise RuntimeRefusedError(
+            f"the runtime {name} is not installed. Install it with: pip install 'reality-check[{name}]'"
+        )
+    if name == "onnxruntime" and precision == "bf16":
+        raise RuntimeRefusedError("onnxruntime computes fp32 and int8 on processors. For bf16 use torch or openvino.")
+    graph = exported(info, network)
+    if precision == INT8:
+        graph = _quantise.quantised(info, graph)
+    runtime = _EXPORTED[name](graph, float(network.head.bias.detach()[0]), precision)
+    admit(info, network, graph, runtime, runtime.version)
+    return runtime
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The outcome of a measurement.
+
+    Attributes
+    ----------
+    runtime : Runtime
+        The chosen one.
+    rates : dict of str to float
+        Faces per second of every runtime that was tried.
+    refused : dict of str to str
+        Why others could not be tried.
+    """
+
+    runtime: Runtime
+    rates: dict[str, float]
+    refused: dict[str, str]
+
+    def __str__(self) -> str:
+        rates = ", ".join(f"{name} {rate:.1f}" for name, rate in self.rates.items())
+        refused = "".join(f"; {reason}" for reason in self.refused.values())
+        return f"runtime {self.runtime.name}-{self.runtime.precision} chosen (faces per second: {rates}){refused}"
+
+
+def choose(info: CheckpointInfo, network: LinearHeadNet, precision: str = "fp32") -> Choice:
+    """Measure the installed runtimes for a moment and take the quickest; torch where none is clearly quicker.
+
+    The precision is never changed for speed.
+
+    Raises
+    ------
+    RuntimeRefusedError
+        If no installed runtime offers the precision.
+    """
+    runtimes: dict[str, Runtime] = {}
+    refused: dict[str, str] = {}
+    for name in available():
+        try:
+            runtimes[name] = load(info, network, name, precision)
+        except RuntimeRefusedError as error:
+            refused[name] = str(error)
+    if not runtimes:
+        raise RuntimeRefusedError(f"no installed runtime computes {precision}: " + " ".join(refused.values()))
+    rates = _rates(runtimes, info.framing.side)
+    best = max(rates, key=lambda name: rates[name])
+    if "torch" in rates and rates[best] < _GAIN * rates["torch"]:
+        best = "torch"
+    return Choice(runtimes[best], rates, refused)
+
+
+def _rates(runtimes: dict[str, Runtime], side: int) -> dict[str, float]:
+    """Faces per second by the best of a few rounds, in which the runtimes take turns."""
+    batch = torch.zeros(_PROBE_BATCH, 3, side, side)
+    seconds = dict.fromkeys(runtimes, float("inf"))
+    for turn in range(_PROBE_ROUNDS + 1):
+        for name, runtime in runtimes.items():
+            start = time.perf_counter()
+            runtime.forward(batch)
+            if turn:  # the first call allocates
+                seconds[name] = min(seconds[name], time.perf_counter() - start)
+    return {name: _PROBE_BATCH / max(value, 1e-9) for name, value in seconds.items()}

@@ -1,0 +1,71 @@
+"""Runtimes that read an exported graph."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from model.runtimes._graph import INPUT
+
+
+class OpenVinoRuntime:
+    """OpenVINO on the processor; its precision is stated, since by itself it would choose what the machine is best at.
+
+    Parameters
+    ----------
+    graph : Path
+        ONNX graph that ends in the evidence map.
+    bias : float
+        Added to the sum of the map.
+    precision : {"fp32", "bf16", "int8"}
+        int8 expects a graph with quantised layers; what is left of it is computed in float32.
+    """
+
+    name = "openvino"
+
+    def __init__(self, graph: Path, bias: float, precision: str) -> None:
+        import openvino
+
+        self.precision = precision
+        self.version: str = openvino.__version__
+        self._bias = np.float32(bias)
+        self._compiled = openvino.Core().compile_model(
+            str(graph),
+            "CPU",
+            {
+                "INFERENCE_PRECISION_HINT": "bf16" if precision == "bf16" else "f32",
+                "INFERENCE_NUM_THREADS": torch.get_num_threads(),
+            },
+        )
+
+    def forward(self, batch: Tensor) -> tuple[np.ndarray, np.ndarray]:
+        """See `model.runtimes.Runtime`."""
+        evidence = np.array(self._compiled(batch.numpy())[0], dtype=np.float32)  # a copy: the output is used again
+        return evidence, evidence.sum(axis=(1, 2)) + self._bias
+
+
+class OnnxRuntime:
+    """ONNX Runtime on the processor, without spinning threads; parameters as of `OpenVinoRuntime`."""
+
+    name = "onnxruntime"
+
+    def __init__(self, graph: Path, bias: float, precision: str) -> None:
+        import onnxruntime
+
+        self.precision = precision
+        self.version: str = onnxruntime.__version__
+        self._bias = np.float32(bias)
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = torch.get_num_threads()
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        options.log_severity_level = 3  # errors only
+        self._session: Any = onnxruntime.InferenceSession(str(graph), options, providers=["CPUExecutionProvider"])
+
+    def forward(self, batch: Tensor) -> tuple[np.ndarray, np.ndarray]:
+        """See `model.runtimes.Runtime`."""
+        evidence = np.asarray(self._session.run(None, {INPUT: batch.numpy()})[0], dtype=np.float32)
+        return evidence, evidence.sum(axis=(1, 2)) + self._bias

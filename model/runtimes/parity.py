@@ -1,0 +1,188 @@
+"""The gate in front of every exported graph: it must agree with PyTorch in float32 on real pictures.
+
+What may come out differently: the probability, by `Tolerance.p_fake` at most; no verdict; and the map, whose
+correlation with the reference's must reach `Tolerance.correlation` on every face. The pictures are the bundled samples,
+so that the check can be made anywhere. It is made once for a graph, a runtime's version and a kind of processor; the
+record lies beside the graph.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import platform
+from dataclasses import asdict, dataclass
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from model import quality
+from model.backbones import LinearHeadNet, Normaliser
+from model.calibration import verdict
+from model.checkpoint import CheckpointInfo
+from model.faces import FaceFinder
+from model.imaging import ImageError, decode
+from model.runtimes._base import Runtime, RuntimeRefusedError
+from model.runtimes._torch import TorchRuntime
+
+_BATCH = 4
+
+
+@dataclass(frozen=True)
+class Tolerance:
+    """How far a runtime may be from the reference.
+
+    Attributes
+    ----------
+    p_fake : float
+        Largest difference of the calibrated probability.
+    correlation : float
+        Smallest correlation (Pearson) of two evidence maps of one face.
+    """
+
+    p_fake: float
+    correlation: float
+
+
+TOLERANCES = {
+    "fp32": Tolerance(p_fake=0.001, correlation=0.9999),
+    "bf16": Tolerance(p_fake=0.02, correlation=0.99),
+    "int8": Tolerance(p_fake=0.05, correlation=0.95),
+}
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """What two runtimes made of the same faces.
+
+    Attributes
+    ----------
+    faces : int
+    p_fake : float
+        Largest difference of the calibrated probability.
+    flips : int
+        Faces whose verdict differs.
+    correlation : float
+        Smallest correlation of the two maps of a face.
+    """
+
+    faces: int
+    p_fake: float
+    flips: int
+    correlation: float
+
+    def within(self, tolerance: Tolerance) -> bool:
+        """Whether all of it can be accepted; values that are not numbers cannot."""
+        return self.p_fake <= tolerance.p_fake and self.flips == 0 and self.correlation >= tolerance.correlation
+
+
+def agreement(info: CheckpointInfo, reference: Runtime, other: Runtime, faces: Tensor) -> Agreement:
+    """Compare two runtimes of one checkpoint on normalised crops (N, 3, S, S)."""
+    maps_a, logits_a = forward_all(reference, faces)
+    maps_b, logits_b = forward_all(other, faces)
+    both = [[info.calibration.probability(float(logit)) for logit in logits] for logits in (logits_a, logits_b)]
+    apart = np.abs(np.asarray(both[0]) - np.asarray(both[1]))
+    flips = sum(verdict(a, info.thresholds) != verdict(b, info.thresholds) for a, b in zip(*both, strict=True))
+    maps = min(_correlation(a, b) for a, b in zip(maps_a, maps_b, strict=True))
+    return Agreement(len(faces), float(apart.max()), flips, maps)
+
+
+def forward_all(runtime: Runtime, faces: Tensor) -> tuple[np.ndarray, np.ndarray]:
+    """Evidence (N, H, W) and logits (N,) of any number of crops, a few at a time."""
+    parts = [runtime.forward(faces[first : first + _BATCH]) for first in range(0, len(faces), _BATCH)]
+    return np.concatenate([maps for maps, _ in parts]), np.concatenate([logits for _, logits in parts])
+
+
+def admit(info: CheckpointInfo, network: LinearHeadNet, graph: Path, runtime: Runtime, version: str) -> Agreement:
+    """Let a runtime through the gate.
+
+    Raises
+    ------
+    RuntimeRefusedError
+        If it does not agree with the reference within the tolerance of its precision, or nothing can be compared.
+    """
+    key: dict[str, object] = {
+        "graph": _digest(graph),
+        "runtime": f"{runtime.name} {version}",
+        "processor": f"{platform.machine()} {torch.backends.cpu.get_cpu_capability()}",
+        "tolerance": asdict(TOLERANCES[runtime.precision]),
+    }
+    record = graph.with_name(f"{graph.stem}-{runtime.name}.json")
+    found = _recorded(record, key)
+    if found is None:
+        faces = sample_faces(info)
+        found = agreement(info, TorchRuntime(network), runtime, faces)
+        record.write_text(json.dumps(key | {"found": asdict(found)}, indent=2), "utf-8")
+    tolerance = TOLERANCES[runtime.precision]
+    if not found.within(tolerance):
+        raise RuntimeRefusedError(
+            f"{runtime.name} in {runtime.precision} does not agree with torch in fp32 on {info.name}: on {found.faces} "
+            f"sample faces the probability differs by up to {found.p_fake:.3f} (allowed {tolerance.p_fake}), "
+            f"{found.flips} verdicts change (allowed 0) and the maps correlate by {found.correlation:.4f} at least "
+            f"(needed {tolerance.correlation}). Choose another runtime or precision."
+        )
+    return found
+
+
+def sample_faces(info: CheckpointInfo) -> Tensor:
+    """Every usable face of the bundled pictures as the network sees it: normalised crops (N, 3, S, S).
+
+    Raises
+    ------
+    RuntimeRefusedError
+        If the pictures are not installed.
+    """
+    framing, normalise = info.framing, Normaliser(info.header["mean"], info.header["std"])
+    crops = []
+    finder = FaceFinder()
+    for path in _sample_files():
+        try:
+            image = decode(path.read_bytes()).pixels
+        except ImageError:
+            continue
+        crops += [
+            normalise(framing.cut(image, framing.crop_box(face, image.width, image.height)))
+            for face in finder.find(image)
+            if quality.reason_against(face) is None
+        ]
+    if not crops:
+        raise RuntimeRefusedError(
+            "the bundled sample pictures are not installed, so that an exported network cannot be checked. "
+            "Use the torch runtime."
+        )
+    return torch.stack(crops)
+
+
+@lru_cache(maxsize=1)
+def _sample_files() -> tuple[Path, ...]:
+    """Beside the code in a checkout, inside the package `dashboard` when installed."""
+    root = Path(__file__).resolve().parents[2]
+    folders = (root / "dashboard" / "_shipped" / "sample_images", root / "sample_images")
+    folder = next((folder for folder in folders if folder.is_dir()), folders[-1])
+    return tuple(sorted(path for path in folder.glob("*/*") if path.is_file()))
+
+
+def _correlation(a: np.ndarray, b: np.ndarray) -> float:
+    """Of two maps; two even maps agree, an even one and another do not."""
+    a, b = (one.ravel().astype(np.float64) - one.mean(dtype=np.float64) for one in (a, b))
+    spread = float(np.sqrt((a @ a) * (b @ b)))
+    if spread == 0:
+        return 1.0 if not a.any() and not b.any() else 0.0
+    return float(a @ b) / spread
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _recorded(record: Path, key: dict[str, object]) -> Agreement | None:
+    try:
+        entry = json.loads(record.read_text("utf-8"))
+        found = Agreement(**entry.pop("found"))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return None
+    return found if entry == key else None

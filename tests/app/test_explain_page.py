@@ -1,0 +1,82 @@
+"""The Explain page: the map with its numbers, what is tested on request, and what a reviewer takes away."""
+
+from __future__ import annotations
+
+import io
+import zipfile
+
+import pytest
+from streamlit.testing.v1 import AppTest
+
+from dashboard import words
+from model import packet
+from model.checkpoint import read_info
+
+from .conftest import open_page, picture
+from .test_pages import text_of, upload
+
+
+@pytest.fixture
+def page(app: AppTest) -> AppTest:
+    """The page on a picture with one face."""
+    upload(app, picture())
+    return open_page(app, "explain")
+
+
+def press(app: AppTest, label: str) -> None:
+    next(button for button in app.button if button.label == label).click().run()
+    assert not app.exception
+
+
+def test_the_verdict_stands_in_words_with_its_error_rate_and_where_the_evidence_lies(page: AppTest) -> None:
+    assert not page.exception
+    shown = text_of(page)
+    assert any(statement in shown for statement in words.CONSISTENT.values())
+    assert words.NO_ERROR_RATE in shown.replace("\\", "") or "Of 100 " in shown
+    shares = [metric.value for metric in page.metric if metric.label in ("On the face", "Hair and neck", "Background")]
+    assert len(shares) == 3
+    assert sum(float(share.split()[-2]) for share in shares) == pytest.approx(100, abs=2)
+
+
+def test_tests_run_on_request_stay_and_go_into_the_packet(page: AppTest, app_home) -> None:
+    found = page.session_state["examination"][1]
+    before = found.packet()
+    press(page, "Test the map")
+    assert {"Removal, this map", "Random maps", "Centre map"} <= {metric.label for metric in page.metric}
+    press(page, "Pass it on")
+    assert "of 8 deliveries" in text_of(page)
+    assert {"Test the map", "Pass it on"}.isdisjoint(button.label for button in page.button)
+    press(page, "Take each part away")
+    assert words.INFILL_CAVEAT in text_of(page)
+    open_page(page, "classify")
+    open_page(page, "explain")
+    assert "of 8 deliveries" in text_of(page)
+    made = page.session_state["examination"][1].packet()
+    names = zipfile.ZipFile(io.BytesIO(made)).namelist()
+    assert {"sections/deliveries.json", "sections/quality.json", "sections/what_if.json"} <= set(names)
+    assert packet.digest(before) != packet.digest(made)
+    at_hand = [read_info(app_home / "tiny.safetensors")]
+    assert packet.verify(made, checkpoints=at_hand, judge=False).agrees
+    assert packet.digest(made) in found.report("html").decode()
+    assert found.report("pdf").startswith(b"%PDF-")
+
+
+def test_another_face_is_chosen_and_explained(app: AppTest) -> None:
+    upload(app, picture(size=(400, 150)))
+    open_page(app, "explain")
+    line = [element.value for element in app.markdown if element.value.startswith("Regions")]
+    found = app.session_state["examination"][1]
+    other = next(index for index in range(3) if index != found.result.deciding_face)
+    chooser = next(group for group in app.button_group if any("Face" in option for option in group.options))
+    chooser.set_value(other).run()
+    assert not app.exception
+    assert [element.value for element in app.markdown if element.value.startswith("Regions")] != line
+    assert f"{found.result.faces[other].logit:+.3f}" in text_of(app)
+
+
+def test_a_picture_without_a_face_can_still_be_handed_over(app: AppTest) -> None:
+    upload(app, picture(colour=(255, 255, 255)))
+    open_page(app, "explain")
+    assert not app.exception
+    assert {"Evidence packet (ZIP)", "Report (PDF)"} <= {button.label for button in app.get("download_button")}
+    assert not app.get("plotly_chart")

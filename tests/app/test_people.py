@@ -1,0 +1,343 @@
+"""Who a visitor is, what that person may do and see, and what deleting one's data leaves behind."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from streamlit.testing.v1 import AppTest
+
+from dashboard import memory, resources, session
+from dashboard.guards import COOKIE, SECURE_COOKIE, token_of
+from dashboard.jobs import Job
+from dashboard.people import LOCAL, Visit, identify
+from dashboard.settings import Settings, get_settings
+from dashboard.start import check_room
+from dashboard.store import BULK, DONE, Run, RunStore, StoreError
+
+from .conftest import archive, open_page, picture
+from .test_pages import text_of
+from .test_runs import bulk_run, click, until_finished
+
+TOKEN, OTHER = "a" * 43, "b" * 43
+
+
+def visit(**changes: Any) -> Visit:
+    known: dict[str, Any] = {
+        "user": {},
+        "provider": False,
+        "proxy_name": None,
+        "cookies": {COOKIE: TOKEN},
+        "alone": False,
+        "tab": "t",
+    }
+    return Visit(**known | changes)
+
+
+def key(seen: Visit, **settings: Any) -> str | None:
+    person = identify(seen, Settings(**settings))
+    return None if person is None else person.key
+
+
+def test_a_browser_is_known_by_its_cookie_of_which_only_a_hash_is_kept() -> None:
+    mine = key(visit())
+    assert mine == key(visit(tab="another"))
+    assert mine != key(visit(cookies={COOKIE: OTHER}))
+    assert mine is not None and TOKEN not in mine
+    assert key(visit(cookies={COOKIE: OTHER, SECURE_COOKIE: TOKEN})) == mine
+
+
+@pytest.mark.parametrize("bad", ["", "short", "a" * 42, "a" * 44, "a" * 42 + "\n", "ä" * 43, "../" + "a" * 40])
+def test_a_cookie_of_another_form_is_none(bad: str) -> None:
+    assert token_of({COOKIE: bad}) is None
+    assert key(visit(cookies={COOKIE: bad}, tab="1")) != key(visit(cookies={COOKIE: bad}, tab="2"))
+
+
+def test_without_a_cookie_only_a_server_on_ones_own_machine_knows_the_visitor_again() -> None:
+    assert key(visit(cookies={}, alone=True)) == LOCAL
+    assert key(visit(cookies={}, tab="1")) != key(visit(cookies={}, tab="2"))
+
+
+def test_with_an_identity_provider_nobody_gets_in_without_signing_in() -> None:
+    ada = {"is_logged_in": True, "iss": "https://id.example", "sub": "1", "email": "ada@example.org", "name": "Ada"}
+    assert identify(visit(provider=True), Settings()) is None
+    assert identify(visit(provider=True, user={"is_logged_in": False, "sub": "1"}), Settings()) is None
+    assert identify(visit(provider=True, user={"is_logged_in": True}), Settings()) is None
+    assert identify(visit(), Settings(sign_in=True)) is None
+    person = identify(visit(provider=True, user=ada), Settings())
+    assert person is not None and person.name == "Ada"
+    assert key(visit(provider=True, user=ada, cookies={COOKIE: OTHER})) == person.key  # on every device
+    assert key(visit(provider=True, user=ada | {"iss": "https://evil.example"})) != person.key
+    assert key(visit(provider=True, user=ada | {"email": "renamed@example.org"})) == person.key
+    assert key(visit(provider=True), sign_in=False) == key(visit())
+
+
+def test_a_proxy_that_is_trusted_must_name_the_visitor() -> None:
+    assert identify(visit(proxy_name=""), Settings()) is None
+    person = identify(visit(proxy_name="ada"), Settings(roles={"Ada": "viewer"}))
+    assert person is not None and (person.name, person.role) == ("ada", "viewer")
+
+
+def test_the_proxy_names_the_visitor_in_its_header(app: AppTest, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("REALITY_CHECK_PROXY_USER_HEADER", "X-Remote-User")
+    get_settings.cache_clear()
+    assert another(app).title[0].value == "Please sign in"
+    monkeypatch.setattr(session.st.context.__class__, "headers", {"X-Remote-User": "ada"})
+    assert "Signed in as **ada**" in text_of(open_page(another(app), "about"))
+
+
+@pytest.mark.parametrize(
+    ("claims", "role"),
+    [
+        ({"email": "ADA@example.org"}, "administrator"),
+        ({"email": "ada@example.org", "email_verified": True}, "administrator"),
+        ({"email": "ada@example.org", "email_verified": False}, "viewer"),
+        ({"email": "bob@example.org"}, "viewer"),
+        ({}, "viewer"),
+    ],
+)
+def test_roles_go_by_verified_addresses(claims: dict[str, Any], role: str) -> None:
+    user = {"is_logged_in": True, "iss": "i", "sub": "1"} | claims
+    settings = Settings(roles={"ada@example.org": "administrator"}, default_role="viewer")
+    person = identify(visit(provider=True, user=user), settings)
+    assert person is not None
+    assert (person.role, person.administers, person.may_run) == (role, role == "administrator", role != "viewer")
+
+
+@pytest.fixture
+def as_visitor(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Be the visitor with this cookie from now on."""
+
+    def become(token: str) -> None:
+        monkeypatch.setattr(session.st.context.__class__, "cookies", _Cookies({COOKIE: token}))
+
+    return become
+
+
+class _Cookies(dict):
+    to_dict = dict.copy
+
+
+def another(app: AppTest) -> AppTest:
+    return AppTest.from_file(app._script_path, default_timeout=60).run()
+
+
+def test_a_run_is_seen_by_its_owner_alone(app: AppTest, as_visitor: Any) -> None:
+    as_visitor(TOKEN)
+    job = bulk_run(app, "mine.png")
+    as_visitor(OTHER)
+    for page in ("bulk", "evaluate"):
+        stranger = another(app)
+        stranger.query_params["run"] = job.id
+        open_page(stranger, page)
+        assert not stranger.exception
+        assert "is gone" in stranger.warning[0].value
+        assert "mine.png" not in text_of(stranger)
+        assert not [button for button in stranger.button if button.label in ("Open", "Continue", "Delete this run")]
+    stranger.session_state[f"job_{BULK}"] = job.id  # as if the id had been learnt and put into the session
+    open_page(stranger, "bulk")
+    assert "mine.png" not in text_of(stranger)
+    as_visitor(TOKEN)
+    again = another(app)
+    again.query_params["run"] = job.id
+    open_page(again, "bulk")
+    assert not again.warning
+    assert {metric.label: metric.value for metric in again.metric}["Pictures"] == "1"
+
+
+def test_runs_are_shared_where_that_is_set(app: AppTest, as_visitor: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    as_visitor(TOKEN)
+    job = bulk_run(app)
+    as_visitor(OTHER)
+    assert resources.job_queue().get(job.id, owner=session.person().key) is None
+    monkeypatch.setenv("REALITY_CHECK_SHARED_RUNS", "true")
+    get_settings.cache_clear()
+    assert resources.job_queue().get(job.id, owner=session.owner()) is not None
+
+
+def test_runs_of_a_time_without_owners_go_to_the_one_person_of_a_machine(app: AppTest) -> None:
+    job = bulk_run(app)
+    resources.job_queue().store.update(job.id, owner=None)
+    other = open_page(another(app), "bulk")
+    assert [button.key for button in other.button if button.label == "Open"] == [f"open_{job.id}"]
+
+
+def test_deleting_my_data_deletes_it_all_and_says_so(app: AppTest, as_visitor: Any, app_home: Path) -> None:
+    as_visitor(OTHER)
+    theirs = bulk_run(another(app), "theirs.png", picture(seed=9))
+    as_visitor(TOKEN)
+    mine = [bulk_run(app, "one.png"), bulk_run(another(app), "two.png", picture(seed=5))]
+    tab = another(app)
+    tab.button(key=next(b.key for b in tab.button if b.key and b.key.startswith("sample_"))).click().run()
+    assert tab.session_state["picture"] is not None
+    content = picture()
+    assert any(content in file.read_bytes() for file in (app_home / "data").rglob("*") if file.is_file())
+
+    open_page(app, "about")
+    assert "**2 runs** of yours" in text_of(app)
+    delete = next(button for button in app.button if button.label == "Delete everything")
+    assert delete.disabled
+    app.checkbox(key="delete_sure").check().run()
+    click(app, "Delete everything")
+    assert not app.exception
+    said = app.success[0].value
+    assert "Deleted 2 runs with 2 uploaded files" in said
+    assert "backups" in text_of(app)
+
+    store = resources.job_queue().store
+    assert [run.id for run in store.runs()] == [theirs.id]
+    assert all(not job.folder.exists() for job in mine)
+    files = [file.read_bytes() for file in (app_home / "data").rglob("*") if file.is_file()]
+    assert not any(content in data or b"one.png" in data or mine[0].id.encode() in data for data in files)
+    assert app.session_state["picture"] is None
+    assert tab.run().session_state["picture"] is None  # another tab of the same person
+    as_visitor(OTHER)
+    other = another(app)
+    other.query_params["run"] = theirs.id
+    assert not open_page(other, "bulk").warning
+
+
+def test_a_viewer_looks_and_does_not_run(app: AppTest, monkeypatch: pytest.MonkeyPatch) -> None:
+    job = bulk_run(app)
+    resources.job_queue().store.update(job.id, state="cancelled")
+    monkeypatch.setenv("REALITY_CHECK_DEFAULT_ROLE", "viewer")
+    get_settings.cache_clear()
+    for page in ("bulk", "evaluate"):
+        fresh = open_page(another(app), page)
+        assert "not begin runs" in fresh.info[0].value
+        assert not fresh.file_uploader
+    fresh = another(app)
+    fresh.query_params["run"] = job.id
+    open_page(fresh, "bulk")
+    assert not [button for button in fresh.button if button.label == "Continue"]
+    with pytest.raises(ValueError, match="Your role"):
+        check_room(resources.job_queue().store, session.person(), get_settings())
+
+
+def test_administration_is_for_administrators_and_shows_no_names(
+    app: AppTest, as_visitor: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    as_visitor(OTHER)
+    job = bulk_run(app, "secret-name.png")
+    as_visitor(TOKEN)
+    session.remove_runs(resources.job_queue().store.runs())
+    assert resources.job_queue().store.get(job.id) is not None
+    monkeypatch.setenv("REALITY_CHECK_DEFAULT_ROLE", "administrator")
+    get_settings.cache_clear()
+    admin = open_page(another(app), "administration")
+    assert not admin.exception
+    shown = admin.dataframe[0].value
+    assert list(shown["State"]) == [DONE]
+    assert "secret-name" not in shown.to_csv() + text_of(admin)
+    admin.query_params["run"] = job.id
+    assert "is gone" in open_page(admin, "bulk").warning[0].value
+
+
+def test_nobody_passes_the_router_where_signing_in_is_needed(monkeypatch: pytest.MonkeyPatch, app: AppTest) -> None:
+    monkeypatch.setenv("REALITY_CHECK_SIGN_IN", "true")
+    get_settings.cache_clear()
+    closed = another(app)
+    assert not closed.exception
+    assert closed.title[0].value == "Please sign in"
+    assert not closed.file_uploader
+    assert "has to configure" in closed.error[0].value
+
+
+def test_one_signs_in_with_the_configured_provider(app: AppTest) -> None:
+    visitor = AppTest.from_file(app._script_path, default_timeout=60)
+    visitor.secrets["auth"] = {"client_id": "x", "redirect_uri": "http://localhost/oauth2callback"}
+    visitor.user = {"is_logged_in": False}
+    visitor.run()
+    assert visitor.title[0].value == "Please sign in"
+    assert [button.label for button in visitor.button] == ["Sign in"]
+    visitor.user = {"is_logged_in": True, "iss": "i", "sub": "1", "name": "Ada *L*"}
+    visitor.run()
+    assert visitor.title[0].value == "Is this face real?"
+    assert "Signed in as **Ada \\*L\\*** (analyst)" in text_of(open_page(visitor, "about"))
+
+
+def test_a_purpose_is_asked_for_and_kept(app: AppTest, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("REALITY_CHECK_CONFIRM_PURPOSE", "true")
+    get_settings.cache_clear()
+    open_page(app, "bulk")
+    app.file_uploader(key="bulk_files").upload("one.png", picture())
+    app.run()
+    assert next(button for button in app.button if button.label == "Start").disabled
+    app.text_input(key="bulk_purpose").set_value("because").run()
+    app.checkbox(key="bulk_sure").check().run()
+    assert next(button for button in app.button if button.label == "Start").disabled
+    app.text_input(key="bulk_purpose").set_value("  check reader   pictures for the story ").run()
+    click(app, "Start")
+    until_finished(app, BULK)
+    (run,) = resources.job_queue().store.runs()
+    assert run.purpose == "check reader pictures for the story"
+    assert json.loads((run.folder / "run.json").read_text())["purpose"] == run.purpose
+
+
+def made(store: RunStore, owner: str, size: int = 0) -> Run:
+    run = store.create(BULK, "x", checkpoint="c", checkpoint_sha256="0", settings={}, owner=owner)
+    (run.uploads / "0.bin").write_bytes(bytes(size))
+    store.release(run.id)
+    return run
+
+
+def test_one_person_cannot_fill_queue_or_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = RunStore(tmp_path / "runs")
+    settings = Settings(owner_queued_jobs=2, owner_stored_mb=1, min_free_mb=0)
+    me, you = (identify(visit(cookies={COOKIE: token}), settings) for token in (TOKEN, OTHER))
+    assert me is not None and you is not None
+    first, second = made(store, me.key), made(store, me.key)
+    with pytest.raises(RuntimeError, match="2 runs of yours"):
+        check_room(store, me, settings)
+    check_room(store, you, settings)
+    store.update(first.id, state=DONE)
+    check_room(store, me, settings)
+    (second.uploads / "1.bin").write_bytes(bytes(2**20))
+    with pytest.raises(ValueError, match="more than 1 MB"):
+        check_room(store, me, settings)
+    monkeypatch.setattr(RunStore, "free", lambda self: 2**20)
+    with pytest.raises(StoreError, match="nearly full"):
+        check_room(store, you, Settings(min_free_mb=2))
+
+
+def test_uploads_go_with_their_tab(monkeypatch: pytest.MonkeyPatch) -> None:
+    from streamlit.runtime.memory_uploaded_file_manager import MemoryUploadedFileManager
+    from streamlit.runtime.uploaded_file_manager import UploadedFileRec
+
+    manager = MemoryUploadedFileManager("/upload")
+    for tab in ("open", "closed"):
+        manager.add_file(tab, UploadedFileRec("1", "a.png", "image/png", b"x" * 100))
+    server = type("Runtime", (), {"uploaded_file_mgr": manager, "is_active_session": lambda self, tab: tab == "open"})()
+    monkeypatch.setattr(memory.runtime, "exists", lambda: True)
+    monkeypatch.setattr(memory.runtime, "get_instance", lambda: server)
+    own = memory.Tabs()
+    monkeypatch.setattr(memory, "tabs", own)
+    own.seen("open", "ada")
+    own.seen("closed", "ada")
+    assert memory.held() == 200
+    closed = memory.swept({}, 60)
+    assert list(closed) == ["closed"] and memory.held() == 200
+    assert memory.swept({"closed": closed["closed"] - 61}, 60) == {}
+    assert (memory.held(), len(own)) == (100, 1)
+    assert memory.forget(own.delete("ada")) == 100
+    assert memory.held() == 0
+    assert own.seen("open", "ada") == 1
+
+
+def test_an_archive_of_a_run_that_is_deleted_while_it_waits_goes_too(app: AppTest) -> None:
+    queue = resources.job_queue()
+    queue._pool.submit(time.sleep, 1.0)
+    open_page(app, "bulk")
+    app.file_uploader(key="bulk_files").upload("set.zip", archive({"a/one.png": picture()}))
+    app.run()
+    click(app, "Start")
+    (run,) = queue.store.runs(owner=LOCAL)
+    queue.remove(Job.of(run))
+    assert queue.store.runs() == []
+    end = time.monotonic() + 20
+    while run.folder.exists():
+        assert time.monotonic() < end
+        time.sleep(0.05)

@@ -1,0 +1,113 @@
+"""The Ray engine: the same verdicts as the local one, resumable, clear refusals."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from model import bulk, cluster
+from model.detector import Detector
+from model.sources import MemorySource, Source
+
+IMAGES = 6
+
+
+@pytest.fixture(scope="module")
+def ray() -> Iterator[None]:
+    """A cluster of two processes on this machine."""
+    if importlib.util.find_spec("ray") is None:
+        pytest.skip("the extra ray is not installed")
+    import ray
+
+    yield
+    ray.shutdown()
+
+
+@pytest.fixture
+def sources(tmp_path: Path) -> list[Source]:
+    """Pictures with a face, one without, one broken. The workers use the real face finder."""
+    from tests.support import draw_face, encode
+
+    found = []
+    for index in range(IMAGES):
+        path = tmp_path / f"{index}.png"
+        path.write_bytes(encode(draw_face(160, skin=(225 - 9 * index, 175 - 5 * index, 150))))
+        found.append(Source(path.name, path))
+    (tmp_path / "broken.jpg").write_bytes(b"\xff\xd8 not a picture")
+    return [*found, Source("broken.jpg", tmp_path / "broken.jpg")]
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")  # Ray's own, of several libraries
+def test_the_table_is_that_of_the_local_engine(
+    ray: None, sources: list[Source], tiny_checkpoint: Path, tmp_path: Path
+) -> None:
+    detector = Detector.load(tiny_checkpoint)
+    local, remote = tmp_path / "local.parquet", tmp_path / "ray.parquet"
+    bulk.run(detector, sources, local)
+    summary = bulk.run(cluster.ClusterDetector(detector, workers=1), sources, remote)
+    assert summary.images == IMAGES + 1 and [name for name, _ in summary.failed] == ["broken.jpg"]
+    a, b = (pd.read_parquet(path).drop(columns="elapsed_ms") for path in (local, remote))
+    assert list(a["path"]) == list(b["path"])
+    exact = [column for column in a if not pd.api.types.is_float_dtype(a[column])]
+    pd.testing.assert_frame_equal(a[exact], b[exact])
+    for column in set(a) - set(exact):
+        np.testing.assert_allclose(a[column], b[column], atol=1e-4, err_msg=column)
+    again = bulk.run(cluster.ClusterDetector(detector, workers=1), sources, remote, resume=True)
+    assert again.taken_over == IMAGES  # all but the broken one, which is tried again
+
+
+def test_what_workers_cannot_read_is_refused(tiny_checkpoint: Path, picture: Callable[..., bytes]) -> None:
+    if importlib.util.find_spec("ray") is None:
+        pytest.skip("the extra ray is not installed")
+    detector = cluster.ClusterDetector(Detector.load(tiny_checkpoint))
+    with pytest.raises(cluster.ClusterError, match="upload.png: is not a file"):
+        list(detector.classify_many([MemorySource("upload.png", picture(0))]))
+
+
+def test_without_ray_the_engine_says_how_to_install_it(tiny_checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    detector = Detector.load(tiny_checkpoint)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(cluster.ClusterError, match=r"pip install 'reality-check\[ray\]'"):
+        cluster.ClusterDetector(detector)
+
+
+def test_a_worker_refuses_another_checkpoint(tiny_checkpoint: Path) -> None:
+    detector = Detector.load(tiny_checkpoint)
+    with pytest.raises(cluster.ClusterError, match="another checkpoint on this machine"):
+        cluster._Worker(
+            path=str(tiny_checkpoint),
+            sha256="0" * 64,
+            thresholds=vars(detector.thresholds),
+            runtime=detector.runtime,
+            batch_size=4,
+        )
+
+
+def test_a_worker_gives_the_rows_of_the_local_engine(
+    sources: list[Source], tiny_checkpoint: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import torch
+
+    monkeypatch.setattr(torch, "set_num_threads", lambda count: None)
+    detector = Detector.load(tiny_checkpoint)
+    worker = cluster._Worker(
+        path=str(tiny_checkpoint),
+        sha256=detector.checkpoint.sha256,
+        thresholds=vars(detector.thresholds),
+        runtime=detector.runtime,
+        batch_size=16,
+    )
+    items = [cluster._described(source) for source in sources]
+    batch = {key: np.array([item[key] for item in items], dtype=object) for key in ("name", "location", "member")}
+    out = worker(batch)
+    assert list(out["name"]) == [source.name for source in sources]
+    judged = cluster._Judged(str(out["name"][0]), json.loads(out["rows"][0]))
+    (row,), (expected,) = judged.rows(), next(iter(detector.classify_many(sources[:1]))).rows()
+    assert row["verdict"] == expected["verdict"] and row["logit"] == pytest.approx(expected["logit"], abs=1e-4)

@@ -1,0 +1,262 @@
+"""Runtimes: the same evidence whoever computes it, and a gate that lets nothing else through."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from model import runtimes
+from model.backbones import LinearHeadNet, ViTCells, build
+from model.backbones.fuse import fused
+from model.checkpoint import CheckpointInfo, load_network, read_info
+from model.evidence import evidence_and_logits
+from model.runtimes import Agreement, RuntimeRefusedError, TorchRuntime, parity
+from model.runtimes._graph import exported, graph_path, write_once
+from tests.support import randomise, tiny_network
+
+NORMS_WITHOUT_CONVOLUTION = {"resnet50": 0, "densenet121": 62, "efficientnet_lite": 0}  # before it, not after
+EXPORTED = [name for name in runtimes.NAMES if name != "torch"]
+
+
+def needs(name: str) -> None:
+    if name not in runtimes.available():
+        pytest.skip(f"the extra {name} is not installed")
+
+
+@pytest.fixture(autouse=True)
+def cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """An empty cache folder."""
+    monkeypatch.setenv("REALITY_CHECK_CACHE_DIR", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+@pytest.fixture
+def faces(monkeypatch: pytest.MonkeyPatch) -> Tensor:
+    """What the gate compares on, in place of the sample pictures."""
+    crops = torch.randn(6, 3, 64, 64, generator=torch.Generator().manual_seed(1))
+    monkeypatch.setattr(parity, "sample_faces", lambda info: crops)
+    return crops
+
+
+@pytest.fixture
+def info(tiny_checkpoint: Path) -> CheckpointInfo:
+    return read_info(tiny_checkpoint)
+
+
+def small(architecture: str) -> LinearHeadNet:
+    """An untrained network whose norms have seen something, so that folding them matters."""
+    with torch.random.fork_rng():
+        torch.manual_seed(3)
+        network = build(architecture, {"width": 0.25} if architecture == "resnet50" else None)
+        for module in network.modules():
+            if isinstance(module, nn.BatchNorm2d):
+                module.running_mean = torch.randn_like(module.running_mean) * 0.1
+                module.running_var = torch.rand_like(module.running_var) + 0.5
+                module.weight.data.uniform_(0.5, 1.5)
+                module.bias.data.uniform_(-0.2, 0.2)
+    return randomise(network, spread=0.1)
+
+
+@pytest.mark.parametrize("architecture", ["resnet50", "densenet121", "efficientnet_lite"])
+def test_folded_norms_leave_evidence_as_it_was(architecture: str) -> None:
+    network = small(architecture)
+    images = torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    with torch.inference_mode():
+        expected = evidence_and_logits(network, images)
+        found = evidence_and_logits(fused(network), images)
+    left = sum(isinstance(module, nn.BatchNorm2d) for module in fused(network).modules())
+    assert left == NORMS_WITHOUT_CONVOLUTION[architecture]
+    for a, b in zip(expected, found, strict=True):
+        scale = float(a.abs().max())
+        assert scale > 0
+        np.testing.assert_allclose(b.numpy(), a.numpy(), atol=2e-5 * scale)
+
+
+def test_a_network_without_norms_is_not_copied() -> None:
+    network = tiny_network()
+    assert fused(network) is network
+
+
+def test_a_network_in_training_is_not_fused() -> None:
+    with pytest.raises(ValueError, match="evaluation mode"):
+        fused(build("resnet50", {"width": 0.25}).train())
+
+
+def test_torch_runtime_gives_exact_evidence() -> None:
+    network = tiny_network()
+    images = torch.randn(3, 3, 64, 64)
+    evidence, logits = TorchRuntime(network).forward(images)
+    assert evidence.shape == (3, 2, 2) and evidence.dtype == np.float32
+    np.testing.assert_allclose(evidence.sum((1, 2)) + float(network.head.bias), logits, rtol=1e-5)
+    np.testing.assert_allclose(logits, network(images).numpy(), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", EXPORTED)
+def test_exported_graphs_agree_for_every_batch_size(name: str, info: CheckpointInfo, faces: Tensor) -> None:
+    needs(name)
+    network = load_network(info)
+    runtime = runtimes.load(info, network, name)
+    assert (runtime.name, runtime.precision) == (name, "fp32")
+    for count in (1, 2, 5):
+        evidence, logits = runtime.forward(faces[:count])
+        expected_evidence, expected_logits = TorchRuntime(network).forward(faces[:count])
+        np.testing.assert_allclose(evidence, expected_evidence, atol=1e-4)
+        np.testing.assert_allclose(logits, expected_logits, atol=1e-4)
+
+
+@pytest.mark.parametrize("name", EXPORTED)
+def test_results_are_not_overwritten_by_the_next_batch(name: str, info: CheckpointInfo, faces: Tensor) -> None:
+    needs(name)
+    runtime = runtimes.load(info, load_network(info), name)
+    first, _ = runtime.forward(faces[:2])
+    kept = first.copy()
+    runtime.forward(faces[2:4])
+    np.testing.assert_array_equal(first, kept)
+
+
+@pytest.mark.parametrize("name", EXPORTED)
+def test_transformers_export_with_any_batch_size(
+    name: str, info: CheckpointInfo, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    needs(name)
+    cells = ViTCells(taps=(0, 1), normalise=True, squares=True, width=32, heads=2, patch=16, grid=4)
+    for parameter in cells.parameters():
+        nn.init.normal_(parameter, std=0.2)
+    network = randomise(LinearHeadNet(cells, 128), spread=0.3)
+    crops = torch.randn(5, 3, 64, 64, generator=torch.Generator().manual_seed(4))
+    monkeypatch.setattr(parity, "sample_faces", lambda info: crops)
+    runtime = runtimes.load(info, network, name)
+    np.testing.assert_allclose(runtime.forward(crops)[1], TorchRuntime(network).forward(crops)[1], atol=1e-3)
+
+
+@pytest.mark.parametrize("name", EXPORTED)
+def test_a_graph_of_other_weights_is_refused(name: str, info: CheckpointInfo, faces: Tensor) -> None:
+    needs(name)
+    other = tiny_network(seed=9)
+    path = exported(info, other)  # takes the place of the checkpoint's own graph
+    assert path == graph_path(info)
+    with pytest.raises(RuntimeRefusedError, match="does not agree with torch in fp32") as refusal:
+        runtimes.load(info, load_network(info), name)
+    assert "Choose another runtime" in str(refusal.value)
+    with pytest.raises(RuntimeRefusedError):  # from the record too
+        runtimes.load(info, load_network(info), name)
+
+
+@pytest.mark.parametrize("name", EXPORTED)
+def test_the_gate_is_passed_once_per_graph(
+    name: str, info: CheckpointInfo, faces: Tensor, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    needs(name)
+    network = load_network(info)
+    runtimes.load(info, network, name)
+    (record,) = cache.rglob("*.json")
+    assert json.loads(record.read_text())["found"]["faces"] == len(faces)
+
+    def forbidden(info: CheckpointInfo) -> Tensor:
+        raise AssertionError("compared again")
+
+    monkeypatch.setattr(parity, "sample_faces", forbidden)
+    runtimes.load(info, network, name)
+    record.write_text("{}")
+    with pytest.raises(AssertionError, match="compared again"):
+        runtimes.load(info, network, name)
+
+
+class Shifted:
+    """The reference with an error of its own."""
+
+    name, precision = "shifted", "fp32"
+
+    def __init__(self, network: LinearHeadNet, change: Callable[[np.ndarray], np.ndarray]) -> None:
+        self.inner, self.change = TorchRuntime(network), change
+
+    def forward(self, batch: Tensor) -> tuple[np.ndarray, np.ndarray]:
+        evidence, logits = self.inner.forward(batch)
+        changed = self.change(evidence)
+        return changed, logits + changed.sum((1, 2)) - evidence.sum((1, 2))
+
+
+def test_agreement_measures_probability_flips_and_maps(info: CheckpointInfo, faces: Tensor) -> None:
+    network = load_network(info)
+    reference = TorchRuntime(network)
+    same = runtimes.agreement(info, reference, Shifted(network, lambda maps: maps), faces)
+    assert same.p_fake == 0 and same.flips == 0 and same.correlation == pytest.approx(1)
+    moved = runtimes.agreement(info, reference, Shifted(network, lambda maps: maps + 100), faces)
+    assert moved.p_fake > 0.3 and moved.flips > 0 and moved.correlation == pytest.approx(1, abs=1e-4)
+    turned = runtimes.agreement(info, reference, Shifted(network, lambda maps: maps[:, ::-1].copy()), faces)
+    assert turned.p_fake < 1e-6 and turned.correlation < 0.9
+    assert not moved.within(runtimes.TOLERANCES["int8"]) and not turned.within(runtimes.TOLERANCES["int8"])
+
+
+def test_not_a_number_is_never_within_a_tolerance() -> None:
+    for broken in (Agreement(1, float("nan"), 0, 1.0), Agreement(1, 0.0, 0, float("nan"))):
+        assert not broken.within(runtimes.TOLERANCES["int8"])
+
+
+@pytest.mark.parametrize(
+    ("name", "precision", "message"),
+    [("torch", "int8", "int8 needs the runtime"), ("onnxruntime", "bf16", "fp32 and int8")],
+)
+def test_precisions_that_a_runtime_lacks(name: str, precision: str, message: str, info: CheckpointInfo) -> None:
+    needs(name)
+    with pytest.raises(RuntimeRefusedError, match=message):
+        runtimes.load(info, load_network(info), name, precision)
+
+
+def test_unknown_names_are_refused(info: CheckpointInfo) -> None:
+    with pytest.raises(ValueError, match="runtime must be one of"):
+        runtimes.load(info, tiny_network(), "tensorflow")
+    with pytest.raises(ValueError, match="precision must be one of"):
+        runtimes.load(info, tiny_network(), "torch", "fp8")
+
+
+def test_a_runtime_that_is_not_installed_says_how_to_install_it(
+    info: CheckpointInfo, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "openvino" else found(name))
+    with pytest.raises(RuntimeRefusedError, match=r"pip install 'reality-check\[openvino\]'"):
+        runtimes.load(info, tiny_network(), "openvino")
+    assert "openvino" not in runtimes.available()
+
+
+@pytest.mark.parametrize("name", EXPORTED)
+def test_int8_needs_ranges_of_this_checkpoint(name: str, info: CheckpointInfo, faces: Tensor) -> None:
+    needs(name)
+    needs("onnxruntime")
+    with pytest.raises(RuntimeRefusedError, match=r"tiny.ranges.json is missing.*model.training.ranges"):
+        runtimes.load(info, load_network(info), name, "int8")
+
+
+def test_choice_says_what_was_measured(info: CheckpointInfo, faces: Tensor) -> None:
+    choice = runtimes.choose(info, load_network(info))
+    assert set(choice.rates) == set(runtimes.available())
+    assert choice.runtime.precision == "fp32"
+    text = str(choice)
+    assert all(name in text for name in choice.rates) and f"{choice.runtime.name}-fp32 chosen" in text
+
+
+def test_choice_never_changes_the_precision(info: CheckpointInfo, faces: Tensor) -> None:
+    with pytest.raises(RuntimeRefusedError, match="no installed runtime computes int8"):
+        runtimes.choose(info, load_network(info), "int8")
+
+
+def test_a_file_is_seen_whole_or_not_at_all(tmp_path: Path) -> None:
+    path = tmp_path / "graphs" / "one.onnx"
+
+    def fails(partial: Path) -> None:
+        partial.write_text("half")
+        raise OSError("disk full")
+
+    with pytest.raises(OSError, match="disk full"):
+        write_once(path, fails)
+    assert list(path.parent.iterdir()) == []
+    write_once(path, lambda partial: partial.write_text("whole"))
+    assert path.read_text() == "whole"
