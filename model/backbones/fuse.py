@@ -28,7 +28,7 @@ def fused(network: LinearHeadNet) -> LinearHeadNet:
         raise ValueError("only a network in evaluation mode can be fused")
     out = copy.deepcopy(network)
     _fold(out)
-    return out.requires_grad_(False).to(memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]
+    return out.requires_grad_(False).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
 
 def _fold(module: nn.Module) -> None:
