@@ -29,6 +29,7 @@ import traceback
 import zipfile
 from collections import Counter
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cache
@@ -411,7 +412,8 @@ def read_address(data: bytes) -> str:
     fields = [*data.split(b"\n", 5), *[b""] * 6][:6]
     method, path, query, cookie, length, name = fields
     text = [field.decode("utf-8", "surrogateescape") for field in fields]
-    status = anyio.run(_request, method, path, query, cookie, length)
+    with ThreadPoolExecutor(1) as own:  # the caller's thread may run an event loop already
+        status = own.submit(anyio.run, _request, method, path, query, cookie, length).result()
     run_id = text[2].partition("run=")[2]
     assert _store().get(run_id, owner="somebody else") is None
     assert _store().delete(run_id) is None or len(run_id) == 22

@@ -2,7 +2,8 @@
 
 Each missing pixel becomes the weighted mean of its eight neighbours, known or filled in themselves: the linear
 imputation of Rong et al. 2022, "A Consistent and Efficient Evaluation Strategy for Attribution Methods" (ROAD). The
-equations are relaxed from coarse to fine, which takes milliseconds where a sparse solver takes a second.
+equations are solved from coarse to fine by Chebyshev's semi-iteration (Golub and Varga 1961, Numerische Mathematik 3),
+which takes milliseconds where a sparse solver takes a second.
 """
 
 from __future__ import annotations
@@ -11,7 +12,8 @@ import cv2
 import numpy as np
 
 _KERNEL = np.array([[1, 2, 1], [2, 0, 2], [1, 2, 1]], dtype=np.float32) / 12
-_SWEEPS = 24  # per level: within about one level of 255 of the exact solution, on average
+_SWEEPS = 48  # per level: within about one level of 255 of the exact solution, on average
+_RADIUS = 0.99  # assumed spectral radius of one sweep, which holes some thirty pixels across have
 
 
 def fill(pixels: np.ndarray, missing: np.ndarray) -> np.ndarray:
@@ -50,6 +52,10 @@ def _relaxed(values: np.ndarray, missing: np.ndarray) -> np.ndarray:
         guess = values[~missing].mean(axis=0)[None, None]
     out = np.where(missing[..., None], guess, values).astype(np.float32)
     weight = cv2.filter2D(np.ones_like(known), -1, _KERNEL, borderType=cv2.BORDER_CONSTANT)[..., None]
-    for _ in range(_SWEEPS):
-        out = np.where(missing[..., None], cv2.filter2D(out, -1, _KERNEL, borderType=cv2.BORDER_CONSTANT) / weight, out)
+    before, omega = out, 1.0
+    for sweep in range(_SWEEPS):
+        mean = cv2.filter2D(out, -1, _KERNEL, borderType=cv2.BORDER_CONSTANT) / weight
+        if sweep:
+            omega = 1 / (1 - _RADIUS**2 / (2 if sweep == 1 else 4 / omega))
+        out, before = np.where(missing[..., None], omega * (mean - before) + before, values), out
     return out

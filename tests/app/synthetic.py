@@ -54,7 +54,7 @@ def predictions_of(plan: Plan) -> pd.DataFrame:
         frame[name] = value
     frame["threshold_real"], frame["threshold_fake"] = 0.4, 0.6
     frame["checkpoint"], frame["checkpoint_sha256"] = plan.checkpoint, plan.checkpoint_sha256
-    frame["runtime"], frame["version"], frame["format"] = "torch", "0", "PNG"
+    frame["runtime"], frame["version"], frame["format"] = "torch-fp32", "0", "PNG"
     frame["label"], frame["source"], frame["group"] = label, kinds, group
     frame["light"] = np.where(rng.random(count) < 0.5, "indoors", "outdoors")
     for place in rng.choice(count, min(plan.unscored, count), replace=False):

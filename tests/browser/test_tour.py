@@ -149,9 +149,9 @@ def test_evaluate_explains_labels_measures_and_reports(visitor: Page, server: Se
     idle(page)
     found = page.get_by_test_id("stMetric").filter(has_text="AI-generated found").get_by_test_id("stMetricValue")
     slider = page.get_by_role("slider").first
-    slider.focus()
     slider.press("Home")
     expect(found).to_have_text("100.0 %")
+    idle(page)  # a key that comes while the page is drawn again is lost
     slider.press("End")
     expect(found).not_to_have_text("100.0 %")
     idle(page)  # a chart that is being drawn again cannot be scrolled to

@@ -129,7 +129,7 @@ def test_an_assessment_says_all_of_one_map(bright, spots):
     assert found.beats_centre == (found.road > found.centre.road)
     assert found.flip == pytest.approx(1, abs=1e-5)  # brightness does not tell left from right
     assert found.flip_move == pytest.approx(0, abs=1e-5)
-    assert 0.9 < found.reencoded < 1
+    assert 0.9 < found.reencoded <= 1
     assert found == assess(bright, spots, levels=(0.3, 0.6), randoms=4)
 
 
