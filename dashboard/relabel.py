@@ -102,7 +102,11 @@ def copy_run(store: RunStore, run: Run, result: EvaluationResult, labelled: Labe
         write_atomically(new.folder / "labels.parquet", tasks.parquet_bytes(labelled.frame))
         write_atomically(new.folder / "inputs.json", tasks.json_bytes(about))
         write_atomically(new.table, tasks.parquet_bytes(predictions))
-        kept = inputs[inputs["name"].isin(names)].reset_index(drop=True)
+        kept = inputs[inputs["name"].isin(names)].reset_index(names="position")
+        small = tasks.load_thumbnails(run)
+        tasks.keep_thumbnails(
+            new, {now: small[before] for now, before in enumerate(kept.pop("position")) if before in small}
+        )
         write_atomically(new.folder / "inputs.parquet", tasks.parquet_bytes(kept))
         return store.update(new.id, total=len(kept)) or new
     except (OSError, StoreError) as error:

@@ -247,9 +247,14 @@ def perform(job: Job, run: Run, detector: Detector, settings: Settings) -> str:
 
 
 def classify(job: Job, run: Run, detector: Detector, sources: Sequence[ImageSource]) -> None:
-    """Judge the images of a run into its table, going on from its journal or its table if there is one."""
+    """Judge the images of a run into its table, from where its journal ends; a whole table stays as it is."""
     job.stage = "Looking for what is done"
-    thumbnails = _load_thumbnails(run)
+    if run.table.exists() and not bulk.interrupted(run.table):
+        images = images_of(pd.read_parquet(run.table))
+        if images["name"].tolist() == [source.name for source in sources]:  # whole, by whatever version made it
+            job.begin(len(images), **_counts(images))
+            return
+    thumbnails = load_thumbnails(run)
     watched = [_Watched(source, index, thumbnails) for index, source in enumerate(sources)]
     size = int(run.settings["batch_size"])
     images = images_of(bulk.journalled(run.table, batch_size=size))
@@ -262,7 +267,7 @@ def classify(job: Job, run: Run, detector: Detector, sources: Sequence[ImageSour
             raise error.__cause__ from error
         raise JobError(str(error).replace(str(run.table), "this run")) from error
     finally:
-        _keep_thumbnails(run, thumbnails)
+        keep_thumbnails(run, thumbnails)
     images = images_of(pd.read_parquet(run.table))
     job.begin(len(images), **_counts(images))
 
@@ -302,7 +307,7 @@ def load_result(run: Run, settings: Settings) -> BulkResult | EvaluationResult |
         if faces.empty and not finished:
             return None
         inputs = load_inputs(run, settings)
-        result = BulkResult(faces, images_of(faces), _load_thumbnails(run), inputs.sources, inputs.skipped)
+        result = BulkResult(faces, images_of(faces), load_thumbnails(run), inputs.sources, inputs.skipped)
         if not isinstance(inputs, LabelledSet):
             return result
         return EvaluationResult(result, faces, json.loads(run.metrics.read_text("utf-8")), inputs)
@@ -345,7 +350,7 @@ def data_digest(table: pd.DataFrame) -> str:
     return hashlib.sha256("".join(lines).encode()).hexdigest()
 
 
-def _load_thumbnails(run: Run) -> dict[int, str]:
+def load_thumbnails(run: Run) -> dict[int, str]:
     """Small pictures that were kept; none if they are damaged, as they are only a decoration."""
     try:
         frame = pd.read_parquet(run.folder / "thumbnails.parquet")
@@ -354,7 +359,8 @@ def _load_thumbnails(run: Run) -> dict[int, str]:
         return {}
 
 
-def _keep_thumbnails(run: Run, thumbnails: dict[int, str]) -> None:
+def keep_thumbnails(run: Run, thumbnails: dict[int, str]) -> None:
+    """Write small pictures as data addresses, by position of their image."""
     frame = pd.DataFrame({"position": list(thumbnails), "picture": list(thumbnails.values())})
     with suppress(OSError):  # a decoration must not be what a run fails for
         write_atomically(run.folder / "thumbnails.parquet", parquet_bytes(frame))

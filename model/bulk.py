@@ -127,10 +127,10 @@ def run(
     summary = Summary()
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
-        interrupted = resume and journal_path.exists()
-        with open(journal_path, "rb+" if interrupted else "wb+") as file:
+        goes_on = resume and interrupted(out)
+        with open(journal_path, "rb+" if goes_on else "wb+") as file:
             journal = _Journal(file, detector)
-            if interrupted:
+            if goes_on:
                 journal.recover(out, batch_size)
             elif resume and out.exists():
                 _take_over(journal, out, journal_path)
@@ -149,6 +149,11 @@ def run(
     except OSError as error:
         raise BulkError(f"{out}: cannot be written ({error.strerror or error}). Choose another place.") from error
     return summary
+
+
+def interrupted(out: Path) -> bool:
+    """Whether a run into this table was begun and has not ended."""
+    return _journal_of(out).exists()
 
 
 def journalled(out: Path, *, batch_size: int | None = None) -> pd.DataFrame:

@@ -24,6 +24,7 @@ from dashboard.widgets.evaluation.curves import near
 from dashboard.widgets.evaluation.figures import figure_text
 from model import metrics
 from model.dataset import from_manifest
+from model.detector import Detector
 
 from .conftest import ROOT, open_page, picture
 from .synthetic import Plan, keep
@@ -375,6 +376,24 @@ def test_corrections_make_a_new_run_and_leave_the_old_one(app_home: Path) -> Non
     queue.store.delete(run.id)  # the new run has its own pictures
     result = tasks.load_inputs(new, resources.get_settings())
     assert all(source.read() == picture() for source in result.sources)
+    queue.store.release(new.id)
+
+
+def test_a_corrected_run_judges_nothing_again_whatever_version_made_it(app_home: Path) -> None:
+    run = kept(Plan(real=4, fake=4, unscored=0))  # of a version that is not this one
+    own = measured(run)
+    first, *_ = map(str, own.names)
+    tasks.keep_thumbnails(run, {0: "data:first", 1: "data:second"})
+    labelled = relabel.corrected(own.result.labelled, {first: relabel.Correction(label=relabel.LEFT_OUT)})
+    queue = resources.job_queue()
+    new = relabel.copy_run(queue.store, run, own.result, labelled)
+    assert tasks.load_thumbnails(new) == {0: "data:second"}
+    detector = resources.detector()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Detector, "classify_many", lambda *args, **kwargs: pytest.fail("a picture was judged again"))
+        tasks.perform(Job.of(new), new, detector, resources.get_settings())
+    found = json.loads(new.metrics.read_text("utf-8"))
+    assert (found["n_real"], found["n_fake"]) == (3, 4)
     queue.store.release(new.id)
 
 

@@ -36,8 +36,8 @@ def upload(page: Page, file: Path | FilePayload) -> None:
     idle(page)
 
 
-def archive(tmp_path: Path, *, root: str = "set/") -> Path:
-    path = tmp_path / "set.zip"
+def archive(tmp_path: Path, *, root: str = "set/", name: str = "set.zip") -> Path:
+    path = tmp_path / name
     with zipfile.ZipFile(path, "w") as file:
         for label in ("real", "fake"):
             for picture in sorted((SAMPLES / label).iterdir())[:3]:
