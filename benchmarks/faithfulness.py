@@ -150,6 +150,7 @@ def main() -> int:
     parser.add_argument("--data", type=Path, required=True, help="folder that holds real/ and fake/")
     parser.add_argument("--images", type=int, default=200, help="pictures, half of them real (default 200)")
     parser.add_argument("--checkpoint", help="name or path; the default checkpoint if not given")
+    parser.add_argument("--precision", choices=("fp32", "bf16"), default="fp32", help="arithmetic (default fp32)")
     parser.add_argument("--levels", default="0.2,0.5,0.8", help="shares to fill in (default 0.2,0.5,0.8)")
     parser.add_argument("--cache", type=Path, default=Path("runs/faithfulness"), help="folder of finished faces")
     parser.add_argument("--minutes", type=float, help="stop after so long with what is there")
@@ -161,7 +162,7 @@ def main() -> int:
         paths = chosen(options.data, options.images)
         if not paths:
             raise ValueError(f"{options.data}: holds no pictures in real/ and fake/")
-        detector = Detector.load(options.checkpoint)
+        detector = Detector.load(options.checkpoint, precision=options.precision)
         entries = measure(detector, options.data, paths, levels, options.cache, until)
         if not entries:
             raise ValueError(f"{options.data}: no face was examined")
