@@ -37,6 +37,7 @@ def my_data(queue: JobQueue, settings: Settings) -> None:
         f"- **{words.count(len(runs), 'run')}** of yours {'is' if len(runs) == 1 else 'are'} on this server, with the "
         f"pictures you sent for {'it' if len(runs) == 1 else 'them'}, {words.size(queue.store.stored(person.key))} in "
         f"all. They are kept {days}.\n"
+        "- With a run are small copies of its pictures, to show them and to find near-duplicates.\n"
         "- Single pictures are in memory only, until you leave.\n"
         "- Nothing leaves this server."
     )

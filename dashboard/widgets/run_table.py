@@ -1,65 +1,56 @@
-"""The outcome of a bulk run: counts, a table with thumbnails, one picture in detail, downloads."""
+"""The outcome of a bulk run: counts, its pictures as a table or a gallery, one of them in detail, downloads."""
 
 from __future__ import annotations
 
 from typing import Any
+from zlib import crc32
 
+import numpy as np
 import pandas as pd
 import streamlit as st
 
-from dashboard import charts, session, tasks, words
+from dashboard import charts, from_run, resources, session, tasks, words
 from dashboard.jobs import Job
+from dashboard.review import BROKEN, ORDERS, Groups, Review
+from dashboard.store import StoreError
 from dashboard.tasks import BulkResult
-from dashboard.widgets import appearance, verdict
+from dashboard.widgets import appearance, run_gallery, verdict
 from dashboard.widgets.notices import skipped_files
-from model import quality
+from dashboard.widgets.run_export import run_export
 from model.calibration import Thresholds
 from model.sources import SourceError
 
-PAGE = 1000  # rows sent to the browser at a time
-BROKEN = "broken"
-_ORDERS = {
-    "Most suspicious": ("p_fake", False),
-    "Least suspicious": ("p_fake", True),
-    "Name": ("name", True),
-    "As handed in": ("position", True),
-}
+PAGE = 500  # rows sent to the browser at a time
+TABLE, GALLERY = "Table", "Gallery"
 
 
 def run_table(job: Job, elapsed: float) -> None:
     """Everything about a finished run."""
-    result: BulkResult = job.result
-    _counts(result, elapsed)
-    _downloads(result, job.title)
-    skipped_files(result.skipped)
-    _table(job.id, result)
-
-
-def table_of(result: BulkResult) -> pd.DataFrame:
-    """One row per image as it is shown: `name, kind, p_fake, why, ...`; `kind` is the verdict or `broken`."""
-    frame = result.images.copy()
-    frame["position"] = range(len(frame))
-    broken = frame["code"].notna() & (frame["faces"] == 0) & (frame["format"] == "")
-    frame["kind"] = frame["verdict"].mask(broken, BROKEN)
-    frame["why"] = [
-        "" if code is None or pd.isna(code) else str(reason) if is_broken else quality.explain(str(code))
-        for code, reason, is_broken in zip(frame["code"], frame["reason"], broken, strict=True)
-    ]
-    return frame
+    from_run.forget()
+    try:
+        review = resources.review_of(job)
+    except StoreError as error:
+        st.error(words.plain(str(error)), icon=":material/heart_broken:")
+        return
+    if review is None:
+        return
+    _counts(review, elapsed)
+    _downloads(review.result, job.title)
+    skipped_files(review.result.skipped)
+    _pictures(job, review)
 
 
 def _titles() -> dict[str, str]:
     return {name: look.title for name, look in words.VERDICTS.items()} | {BROKEN: "Broken file"}
 
 
-def _counts(result: BulkResult, elapsed: float) -> None:
-    kinds = table_of(result)["kind"].value_counts()
+def _counts(review: Review, elapsed: float) -> None:
+    counts, images = review.counts, len(review.frame)
     with st.grid(6, min_column_width=130):
-        st.metric("Pictures", f"{len(result.images):,}", border=True)
+        st.metric("Pictures", f"{images:,}", border=True)
         for kind, title in _titles().items():
-            st.metric(title, f"{int(kinds.get(kind, 0)):,}", border=True)
-    counts = {str(kind): int(count) for kind, count in kinds.items()}
-    if len(result.images):
+            st.metric(title, f"{counts.get(kind, 0):,}", border=True)
+    if images:
         shown = {name: look.title for name, look in words.VERDICTS.items()}
         st.plotly_chart(
             charts.verdict_bar(counts, shown, appearance.colours()),
@@ -67,7 +58,7 @@ def _counts(result: BulkResult, elapsed: float) -> None:
             key="verdict_bar",
             alt="Share of each verdict: " + ", ".join(f"{shown[k]} {v}" for k, v in counts.items() if k in shown),
         )
-        pace = f", {len(result.images) / elapsed:.1f} per second" if elapsed > 0 else ""
+        pace = f", {images / elapsed:.1f} per second" if elapsed > 0 else ""
         st.caption(f"Took {words.duration(elapsed)}{pace}.")
 
 
@@ -94,51 +85,149 @@ def _downloads(result: BulkResult, title: str) -> None:
 
 
 @st.fragment
-def _table(job_id: str, result: BulkResult) -> None:
-    frame = table_of(result)
+def _pictures(job: Job, review: Review) -> None:
+    """What is looked for and how it is shown, and the pictures that were found."""
+    alike: int | None = st.session_state.get(_name("alike", job.id))
+    rows = _found(job.id, review, alike)
+    with st.container(horizontal=True, vertical_alignment="center"):
+        way = st.segmented_control(
+            "Show as",
+            [TABLE, GALLERY],
+            default=TABLE,
+            required=True,
+            label_visibility="collapsed",
+            key=_name("way", job.id),
+            persist_state="session",
+        )
+        grouped = st.toggle(
+            "Group near-duplicates",
+            key=_name("grouped", job.id),
+            on_change=_show_group,
+            args=(job.id, None),
+            help="Copies, and pictures that were resized or saved again, stand behind one of them.",
+            persist_state="session",
+        )
+        heatmaps = way == GALLERY and st.toggle(
+            "Heatmaps",
+            key=_name("heatmaps", job.id),
+            help="Runs the network on the pictures of this page.",
+            persist_state="session",
+        )
+    groups = _groups(review) if grouped and alike is None else None
+    if alike is not None:
+        st.button(
+            f"Like {words.plain(str(review.frame['file'].iat[alike]))}",
+            icon=":material/close:",
+            key=_name("ungroup", job.id),
+            on_click=_show_group,
+            args=(job.id, None),
+            help="Back to all groups",
+        )
+    found = rows if groups is None else groups.fold(rows)
+    if not len(found):
+        st.caption("No picture matches.")
+        return
+    if way == GALLERY:
+        run_gallery.gallery(
+            job.id,
+            review,
+            _page(job.id, found, run_gallery.PAGE),
+            groups=groups,
+            show_group=lambda row: _show_group(job.id, row),
+            heatmaps=heatmaps,
+        )
+    else:
+        _table(job.id, review, _page(job.id, found, PAGE), groups)
+    run_export(job, review, rows)
+
+
+def _found(job_id: str, review: Review, alike: int | None) -> np.ndarray:
+    """Rows that fit what the visitor looks for, in the order they chose; of an open group all, whatever is chosen."""
     titles = _titles()
-    present = [kind for kind in titles if (frame["kind"] == kind).any()]
     with st.container(horizontal=True, vertical_alignment="bottom"):
         kinds = st.pills(
             "Show",
-            present,
+            [kind for kind in titles if kind in review.counts],
             selection_mode="multi",
-            format_func=lambda kind: f"{titles[kind]} ({int((frame['kind'] == kind).sum()):,})",
-            key=f"kinds_{job_id}",
+            format_func=lambda kind: f"{titles[kind]} ({review.counts[kind]:,})",
+            disabled=alike is not None,
+            key=_name("kinds", job_id),
+            persist_state="session",
         )
-        order = st.selectbox("Order", list(_ORDERS), key=f"order_{job_id}", width=200)
-        needle = st.text_input("Name contains", type="search", key=f"needle_{job_id}", width=220)
-    if kinds:
-        frame = frame[frame["kind"].isin(kinds)]
-    if needle:
-        frame = frame[frame["name"].str.contains(needle, case=False, regex=False)]
-    column, ascending = _ORDERS[order]
-    frame = frame.sort_values(column, ascending=ascending, na_position="last", kind="stable").reset_index(drop=True)
-    pages = max(1, -(-len(frame) // PAGE))
-    number = st.pagination(pages, key=f"page_{job_id}") if pages > 1 else 1
-    frame = frame.iloc[(number - 1) * PAGE : number * PAGE].reset_index(drop=True)
-    if frame.empty:
-        st.caption("No picture matches.")
-        return
+        order = st.selectbox(
+            "Order",
+            list(ORDERS),
+            key=_name("order", job_id),
+            width=200,
+            persist_state="session",
+        )
+        text = st.text_input(
+            "Name or SHA-256",
+            type="search",
+            help="A part of the name, or the first digits of the file's SHA-256, at least six.",
+            disabled=alike is not None,
+            key=_name("text", job_id),
+            width=220,
+            persist_state="session",
+        )
+    return review.rows(kinds=kinds, text=text, order=order, alike=alike)
+
+
+def _groups(review: Review) -> Groups:
+    if review.grouped():
+        groups = review.groups()
+    else:
+        with st.spinner("Looking for near-duplicates …"):
+            groups = review.groups()
+    if groups.unknown:
+        st.caption(
+            f":material/info: Of {words.count(groups.unknown, 'picture')} nothing was kept to compare them by, as in "
+            "runs of earlier versions: there only identical files go together."
+        )
+    return groups
+
+
+def _name(what: str, job_id: str) -> str:
+    """Key of a widget, or of what the visitor chose."""
+    return f"{what}_{job_id}"
+
+
+def _show_group(job_id: str, row: int | None) -> None:
+    """Look at the group of a row; None goes back to all."""
+    st.session_state[_name("alike", job_id)] = row
+
+
+def _page(job_id: str, rows: np.ndarray, size: int) -> np.ndarray:
+    """The rows of the page that the visitor turned to; what else they choose begins at its first one."""
+    pages = -(-len(rows) // size)
+    if pages < 2:
+        return rows
+    number = st.pagination(pages, key=_name(f"page{size}_{crc32(rows.tobytes()):x}", job_id), persist_state="session")
+    return rows[(number - 1) * size : number * size]
+
+
+def _table(job_id: str, review: Review, rows: np.ndarray, groups: Groups | None) -> None:
+    titles, thumbnails = _titles(), review.result.thumbnails
+    frame = review.frame.iloc[rows].reset_index(drop=True)
     table, detail = st.columns([7, 4], gap="medium")
-    folders = frame["name"].str.rpartition("/")[0]
     with table:
         chosen = st.dataframe(
             pd.DataFrame(
                 {
-                    "picture": [result.thumbnails.get(position) for position in frame["position"]],
-                    "name": frame["name"].str.rpartition("/")[2],
-                    "p_fake": frame["p_fake"],
+                    "picture": [thumbnails.get(position) for position in frame["position"].tolist()],
+                    "name": frame["file"],
+                    "p_fake": frame["p_fake"].clip(*words.UNCERTAIN),
                     "verdict": [[titles[kind]] for kind in frame["kind"]],
-                    "faces": frame["faces"],
                 }
+                | ({} if groups is None else {"alike": groups.size[rows] - 1})
+                | {"faces": frame["faces"]}
                 | ({"why": frame["why"]} if frame["why"].ne("").any() else {})
-                | ({"folder": folders} if folders.ne("").any() else {})
+                | ({"folder": frame["folder"]} if frame["folder"].ne("").any() else {})
             ),
             hide_index=True,
             row_height=52,
             height=min(640, 52 * len(frame) + 40),
-            key=f"table_{job_id}",
+            key=_name("table", job_id),
             on_select="rerun",
             selection_mode="single-row-required",
             selection_default={"selection": {"rows": [0]}},
@@ -146,9 +235,9 @@ def _table(job_id: str, result: BulkResult) -> None:
             alt="Table of pictures with probability, verdict and reason",
         )
     with detail:
-        rows = chosen["selection"]["rows"]
-        row = rows[0] if rows and rows[0] < len(frame) else 0
-        _detail(result, frame.iloc[row])
+        picked = chosen["selection"]["rows"]
+        place = picked[0] if picked and picked[0] < len(frame) else 0
+        _detail(job_id, review, frame.iloc[place], int(rows[place]), groups)
         st.caption(":material/touch_app: Select a row to look at its picture.")
 
 
@@ -168,17 +257,21 @@ def columns(colours: charts.Palette) -> dict[str, Any]:
             width=140,
         ),
         "why": st.column_config.TextColumn("Reason", width="medium"),
+        "alike": st.column_config.NumberColumn("Alike", width=60, help="Near-duplicates that stand behind it"),
         "faces": st.column_config.NumberColumn("Faces", width=60),
         "folder": st.column_config.TextColumn("Folder", width="medium"),
     }
 
 
-def _detail(result: BulkResult, row: pd.Series) -> None:
+def _detail(job_id: str, review: Review, row: pd.Series, number: int, groups: Groups | None) -> None:
+    """One picture; `number` is its row in the review."""
+    result = review.result
     with st.container(border=True):
         kind = str(row["kind"])
-        look = words.VERDICTS.get(kind)
         st.markdown(f"**{words.plain(str(row['name']))}**")
-        st.markdown(f":{look.colour}-badge[{look.title}]" if look else ":gray-badge[Broken file]")
+        st.markdown(run_gallery.badge(kind))
+        if groups is not None:
+            run_gallery.group_button(groups.others(number), lambda: _show_group(job_id, number), key="detail_group")
         try:
             name, data = tasks.read_again(result, int(row["position"]))
         except (SourceError, OSError) as error:
@@ -196,6 +289,8 @@ def _detail(result: BulkResult, row: pd.Series) -> None:
             st.caption(words.plain(str(row["why"])))
         facts = f"{row['format']}, {row['width']} × {row['height']} px, " if row["format"] else ""
         st.caption(f"{facts}{words.size(int(row['bytes']))}")
+        if row["sha256"]:
+            st.caption(f"SHA-256 `{row['sha256'][:16]}` …", help=row["sha256"])
         if picture is not None and st.button(
             "Explain this", icon=":material/visibility:", type="primary", key="detail_explain"
         ):

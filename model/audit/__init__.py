@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import pandas as pd
 
+from model.audit._alike import fingerprint, near_groups
 from model.audit._controls import real_control, training_overlap
 from model.audit._duplicates import NEAR_BITS, duplicates, near_pairs
 from model.audit._facts import file_facts, perceptual_hash, stated_facts
@@ -35,9 +36,11 @@ __all__ = [
     "class_imbalance",
     "duplicates",
     "file_facts",
+    "fingerprint",
     "format_leak",
     "framing_leak",
     "header_scores",
+    "near_groups",
     "near_pairs",
     "original_leak",
     "perceptual_hash",

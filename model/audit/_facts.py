@@ -112,9 +112,7 @@ def _facts_of(name: str, data: bytes) -> dict[str, Any]:
             image.draft("L", (HASH_SIDE * 8, HASH_SIDE * 8))  # JPEG: decode at a fraction of the size
             grey = image.convert("L")
     facts["hash"] = perceptual_hash(grey)
-    small = np.asarray(grey.resize((16, 16), Image.Resampling.BOX), dtype=np.float32).ravel()
-    small = small - small.mean()
-    facts["small"] = small / max(float(np.linalg.norm(small)), 1e-6)
+    facts["small"] = unit_copies(small_copy(grey)[None])[0]
     return facts
 
 
@@ -132,6 +130,17 @@ def perceptual_hash(grey: Image.Image) -> np.ndarray:
     levels = np.asarray(grey.resize((64, 64), Image.Resampling.LANCZOS), dtype=np.float64)
     low = dctn(levels, norm="ortho")[:HASH_SIDE, :HASH_SIDE].ravel()
     return np.packbits(low > np.median(low[1:]))
+
+
+def small_copy(grey: Image.Image) -> np.ndarray:
+    """A picture of 16 x 16 pixels as uint8 of shape (256,)."""
+    return np.asarray(grey.resize((16, 16), Image.Resampling.BOX)).ravel()
+
+
+def unit_copies(small: np.ndarray) -> np.ndarray:
+    """Small copies (N, 256) as float32 of zero mean and unit length: their products are correlations."""
+    centred = small.astype(np.float32) - small.mean(axis=1, keepdims=True, dtype=np.float32)
+    return centred / np.maximum(np.linalg.norm(centred, axis=1, keepdims=True), 1e-6)
 
 
 def _subsampling(image: Image.Image) -> str:
