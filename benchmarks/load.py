@@ -70,7 +70,9 @@ def server(folder: Path, **settings: str) -> Iterator[Served]:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     own = {f"REALITY_CHECK_{name.upper()}": value for name, value in settings.items()}
-    environment = os.environ | {"REALITY_CHECK_DATA_DIR": str(folder / "data")} | own
+    given = {"REALITY_CHECK_DATA_DIR": str(folder / "data")}
+    given["REALITY_CHECK_REUSE_RESULTS"] = "false"  # visitors hand in the same pictures; each run is to be work
+    environment = os.environ | given | own
     log = folder / "server.log"
     with log.open("wb") as stream:
         process = subprocess.Popen(

@@ -185,6 +185,7 @@ class Server:
         self.log = log
         variables = {
             "REALITY_CHECK_DATA_DIR": str(settings.data_dir),
+            "REALITY_CHECK_REUSE_RESULTS": "false",  # the second run must really be judged
             "REALITY_CHECK_FOLDER_ROOTS": json.dumps([str(root) for root in settings.folder_roots]),
             "PYTHONPATH": str(ROOT),
         }

@@ -1,11 +1,12 @@
-"""One background queue: kept runs are worked on beside the pages, one at a time, and can be watched and cancelled.
+"""One background queue: kept runs are worked on beside the pages, one at a time, can be watched, paused and cancelled.
 
 Owners take turns: while runs of several wait, each is worked on for some seconds, then rests where it is until the
 others had as much. The runs of one owner go in order of arrival.
 
 The worker never calls Streamlit; pages poll the job's `progress`. What a job is and how it ended stands in the run
 store (`dashboard.store`); only what changes from second to second lives in memory. A job that is stopped, by its
-visitor or by the end of the server, can be continued: its task resumes from what lies in the run's folder.
+visitor or by the end of the server, can be continued: its task resumes from what lies in the run's folder. A paused job
+is one that was stopped to be continued: it holds no place in the queue, and begins again only when its visitor asks.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from dashboard.store import (
     DONE,
     FAILED,
     INTERRUPTED,
+    PAUSED,
     QUEUED,
     RUNNING,
     Deleted,
@@ -34,7 +36,19 @@ from dashboard.store import (
     StoreError,
 )
 
-__all__ = ["CANCELLED", "DONE", "FAILED", "INTERRUPTED", "QUEUED", "RUNNING", "Busy", "Job", "JobError", "JobQueue"]
+__all__ = [
+    "CANCELLED",
+    "DONE",
+    "FAILED",
+    "INTERRUPTED",
+    "PAUSED",
+    "QUEUED",
+    "RUNNING",
+    "Busy",
+    "Job",
+    "JobError",
+    "JobQueue",
+]
 
 _LIVE = (QUEUED, RUNNING)
 TURN_SECONDS = 20.0  # for which a run may keep the runs of others waiting
@@ -71,6 +85,8 @@ class Progress:
         It has begun, and others have their turn.
     counts : dict of str to int
         What the task counted, e.g. verdicts.
+    known : int
+        Of `done`, items that earlier runs had done.
     """
 
     state: str
@@ -84,6 +100,7 @@ class Progress:
     counts: dict[str, int]
     error: str | None
     resting: bool = False
+    known: int = 0
 
     @property
     def share(self) -> float:
@@ -114,10 +131,11 @@ class Job:
     rested: float = 0.0  # seconds of this attempt in which others had their turn
     resting_since: float | None = None
     taken_over: int = 0  # items that were done before this attempt
+    known: int = 0  # items that earlier runs had done
     error: str | None = None
     result: Any = None
     counts: Counter[str] = field(default_factory=Counter)
-    _cancel: threading.Event = field(default_factory=threading.Event)
+    asked: str | None = None  # the state in which its visitor wants it to stop: CANCELLED or PAUSED
     _halt: threading.Event = field(default_factory=threading.Event)
     _give_way: Callable[[Job], None] | None = None
 
@@ -135,19 +153,15 @@ class Job:
             done=run.done,
             finished=run.finished,
             worked=run.seconds,
+            known=run.known or 0,
             error=run.error,
             counts=Counter(run.counts),
         )
 
     @property
-    def cancelled(self) -> bool:
-        """True once the visitor has asked to stop."""
-        return self._cancel.is_set()
-
-    @property
     def stopping(self) -> bool:
         """True once the job is to stop, for its visitor or for the end of the server."""
-        return self._cancel.is_set() or self._halt.is_set()
+        return self.asked is not None or self._halt.is_set()
 
     @property
     def seconds(self) -> float:
@@ -163,7 +177,13 @@ class Job:
         self.counts = Counter(counts)
 
     def advance(self, **counts: int) -> None:
-        """Called by the task after each item is safe; `counts` are added up by name.
+        """Called by the task after each item is safe; `counts` are added up by name. Then as `rest`."""
+        self.done += 1
+        self.counts.update(counts)
+        self.rest()
+
+    def rest(self) -> None:
+        """Called by the task between two steps.
 
         Returns when it is this job's turn, which may take as long as others work.
 
@@ -172,8 +192,6 @@ class Job:
         Stopped
             If the job is to stop; the task lets it pass.
         """
-        self.done += 1
-        self.counts.update(counts)
         self.check()
         if self._give_way is not None:
             self._give_way(self)
@@ -221,6 +239,8 @@ class JobQueue:
         ------
         Busy
             If `max_queued` jobs wait or run already, or the run is being worked on.
+        StoreError
+            If the run was deleted meanwhile.
         """
         job = Job.of(run)
         job.state, job.finished, job.error = QUEUED, None, None
@@ -235,7 +255,8 @@ class JobQueue:
                 raise Busy("This run is being worked on by another server.")
             self._jobs[job.id] = job
         try:
-            self.store.update(run.id, state=QUEUED, finished=None, error=None)
+            if self.store.update(run.id, state=QUEUED, finished=None, error=None) is None:
+                raise StoreError("This run was deleted before it could begin.")
             self._pool.submit(self._run, job, task)
         except Exception:
             self._forget(job)
@@ -284,20 +305,28 @@ class JobQueue:
             dict(job.counts),
             job.error,
             resting,
+            job.known,
         )
 
     def cancel(self, job: Job) -> None:
         """Ask a job to stop; a job that has not begun is cancelled at once."""
+        self._stop(job, CANCELLED)
+
+    def pause(self, job: Job) -> None:
+        """Ask a job to stop until it is submitted again; a job that has not begun is paused at once."""
+        self._stop(job, PAUSED)
+
+    def _stop(self, job: Job, state: str) -> None:
         with self._lock:
             live = self._jobs.get(job.id)
             if live is None:
                 return
-            live._cancel.set()
+            live.asked = state
             self._turns.notify_all()
             if live.state != QUEUED:
                 return
-            live.state, live.finished = CANCELLED, time.time()
-        self._end(live)
+            live.state, live.finished = state, time.time()
+        self._end(live, state)
 
     def remove(self, job: Job) -> Deleted | None:
         """Cancel a job and delete its run with all its files; those of a running one go when it has stopped."""
@@ -326,7 +355,7 @@ class JobQueue:
             self.store.update(job.id, state=RUNNING, began=job.started)
             task(job)
         except Stopped:
-            state = CANCELLED if job.cancelled else INTERRUPTED
+            state = job.asked or INTERRUPTED
         except Exception as error:  # noqa: BLE001 - the page shows it; the worker must live on
             if threading.main_thread().is_alive():
                 _log.exception("a job of the kind %s failed", job.kind)
@@ -374,9 +403,9 @@ class JobQueue:
             job.resting_since = None
         job.check()
 
-    def _end(self, job: Job, state: str = CANCELLED) -> None:
+    def _end(self, job: Job, state: str) -> None:
         """Write down how a job ended, show it, and give the run back."""
-        changes = {"done": job.done, "counts": dict(job.counts), "error": job.error}
+        changes = {"done": job.done, "counts": dict(job.counts), "known": job.known, "error": job.error}
         if job.started and job.finished:
             changes["seconds"] = job.seconds
         try:

@@ -11,9 +11,10 @@ from pathlib import Path
 import streamlit as st
 import torch
 
-from dashboard import tasks
+from dashboard import reuse, tasks
 from dashboard.jobs import Busy, Job, JobError, JobQueue
 from dashboard.measured import Measured
+from dashboard.review import Review
 from dashboard.settings import get_settings
 from dashboard.store import DONE, Run, RunStore, StoreError
 from dashboard.tasks import BulkResult, EvaluationResult
@@ -99,7 +100,9 @@ def enqueue(queue: JobQueue, run: Run) -> Job:
     """Queue a new or unfinished run; `dashboard.jobs.Busy` if it cannot be."""
 
     def task(job: Job) -> None:
-        digest = tasks.perform(job, run, detector_of(run), get_settings())
+        settings = get_settings()
+        earlier = reuse.earlier(queue.store, run, settings)
+        digest = tasks.perform(job, run, detector_of(run), settings, earlier=[other.table for other in earlier])
         queue.store.update(run.id, digest=digest)
 
     return queue.submit(run, task)
@@ -108,6 +111,11 @@ def enqueue(queue: JobQueue, run: Run) -> Job:
 def result_of(job: Job) -> BulkResult | EvaluationResult | None:
     """What a finished or stopped run has to show; see `dashboard.tasks.load_result`."""
     return _result(job.id, job.state, job.finished)
+
+
+def review_of(job: Job) -> Review | None:
+    """A bulk run that has something to show, prepared to be looked through; `dashboard.store.StoreError` if damaged."""
+    return _review(job.id, job.state, job.finished)
 
 
 def measured_of(job: Job) -> Measured:
@@ -136,7 +144,7 @@ def comparison_of(a: Job, b: Job, threshold_a: float, threshold_b: float) -> Com
 
 def forget_result() -> None:
     """Drop the results of all runs from memory; those that are asked for again are read again."""
-    for kept in (_result, _measured, _comparison):
+    for kept in (_result, _review, _measured, _comparison):
         kept.clear()
 
 
@@ -144,6 +152,12 @@ def forget_result() -> None:
 def _result(run_id: str, state: str, finished: float | None) -> BulkResult | EvaluationResult | None:
     run = job_queue().store.get(run_id)  # state and time are part of the key: a run may be continued
     return None if run is None else tasks.load_result(run, get_settings())
+
+
+@st.cache_resource(max_entries=4, show_spinner="Opening the run …")
+def _review(run_id: str, state: str, finished: float | None) -> Review | None:
+    result, run = _result(run_id, state, finished), job_queue().store.get(run_id)
+    return Review(result, run.folder) if run is not None and isinstance(result, BulkResult) else None
 
 
 @st.cache_resource(max_entries=4, show_spinner="Preparing the figures …")

@@ -97,6 +97,11 @@ class Settings(BaseSettings):
     resume_runs: bool = Field(
         default=True, description="Go on at start with runs that the end of the server interrupted."
     )
+    reuse_results: bool = Field(
+        default=True,
+        description="A run takes over results of the same pictures, checkpoint and settings from its owner's finished "
+        "runs; with `shared_runs`, from anybody's.",
+    )
     keep_days: float | None = Field(
         default=None,
         gt=0,

@@ -11,7 +11,7 @@ from dashboard import resources, session, tasks, words
 from dashboard.intake import IntakeError, allowed, from_uploads, zip_limits
 from dashboard.jobs import Busy, Job, JobQueue
 from dashboard.people import Person
-from dashboard.settings import Settings
+from dashboard.settings import Settings, get_settings
 from dashboard.store import BULK, EVALUATION, QUEUED, RUNNING, Run, RunStore, StoreError
 from dashboard.widgets.many_input import Chosen
 from dashboard.widgets.purpose import is_stated
@@ -169,22 +169,29 @@ def check_room(store: RunStore, person: Person, settings: Settings) -> None:
         raise IntakeError("Your role lets you look at runs and examine single pictures, and not begin runs.")
     if store.free() < settings.min_free_mb * 2**20:
         raise StoreError("The server's disk is nearly full. Delete runs you no longer need, or tell the operator.")
-    own = store.runs(owner=person.key)
-    if sum(run.state in (QUEUED, RUNNING) for run in own) >= settings.owner_queued_jobs:
-        raise Busy(
-            f"{settings.owner_queued_jobs} runs of yours wait or run already. Wait for one of them, or cancel it."
-        )
+    check_turn(store, person, settings)
     if store.stored(person.key) >= settings.owner_stored_mb * 2**20:
         raise IntakeError(
             f"Your runs take more than {settings.owner_stored_mb:,} MB on this server. Delete some of them first."
         )
 
 
+def check_turn(store: RunStore, person: Person, settings: Settings) -> None:
+    """See that not too many runs of a person wait already; `Busy` otherwise."""
+    live = sum(run.state in (QUEUED, RUNNING) for run in store.runs(owner=person.key))
+    if live >= settings.owner_queued_jobs:
+        raise Busy(
+            f"{settings.owner_queued_jobs} runs of yours wait or run already. Wait for one of them, or pause or cancel "
+            "it."
+        )
+
+
 def go_on(queue: JobQueue, job: Job) -> None:
     """Continue a run that was stopped; says why when it cannot be."""
-    run = queue.store.get(job.id, owner=session.owner())
+    run, person = queue.store.get(job.id, owner=session.owner()), session.person()
     try:
-        if run is not None and session.person().may_run:
+        if run is not None and person.may_run:
+            check_turn(queue.store, person, get_settings())
             resources.enqueue(queue, run)
     except (Busy, StoreError) as error:
         st.toast(words.plain(str(error)), icon=":material/error:")

@@ -29,7 +29,7 @@ from typing import Any
 
 BULK, EVALUATION = "bulk", "evaluation"
 QUEUED, RUNNING, DONE, CANCELLED, FAILED = "queued", "running", "done", "cancelled", "failed"
-INTERRUPTED = "interrupted"
+INTERRUPTED, PAUSED = "interrupted", "paused"
 _DELETING = "deleting"  # hidden; goes for good once nobody works on it
 INDEX, RECORD, CLAIM = "runs.sqlite", "run.json", "claim"
 UPLOADS, TABLE, METRICS = "uploads", "predictions.parquet", "metrics.json"
@@ -63,6 +63,10 @@ MIGRATIONS = (
     """
     ALTER TABLE run ADD COLUMN purpose TEXT;
     CREATE INDEX run_owner ON run (owner);
+    """,
+    # From here on a run may be paused, which an older program would take for damage.
+    """
+    ALTER TABLE run ADD COLUMN known INTEGER;
     """,
 )
 # SQLite's codes for what is wrong with the place and not with the file: no permission, locked, no memory, read-only, no
@@ -102,6 +106,9 @@ class Run:
         Images in all, and judged.
     counts : dict of str to int
         Images per verdict, and `errors`.
+    known : int or None
+        Images whose results were taken over from earlier runs (`dashboard.reuse`); None for a run of a time when that
+        was not kept.
     settings : dict
         What the result depends on beside images and checkpoint: thresholds, precision, tier, batch size.
     origin : str or None
@@ -135,6 +142,7 @@ class Run:
     digest: str | None = None
     owner: str | None = None
     purpose: str | None = None
+    known: int | None = None
     error: str | None = None
     damage: str | None = None
 
@@ -300,7 +308,7 @@ class RunStore:
         for (run_id,) in marked:
             if not (self.folder / run_id).is_dir():
                 self._erase(run_id)
-            elif self.claim(run_id):
+            elif run_id not in self._claims and self.claim(run_id):  # whoever works on it lets go of it later
                 self.release(run_id)
         if keep_days is None:
             return []
@@ -479,7 +487,7 @@ def write_atomically(path: Path, data: bytes) -> None:
 
 def _check_rows(index: sqlite3.Connection) -> None:
     """Raise `sqlite3.DatabaseError` if a row is none that was written: SQLite looks after its pages, not our values."""
-    known = (QUEUED, RUNNING, DONE, CANCELLED, FAILED, INTERRUPTED, _DELETING)
+    known = (QUEUED, RUNNING, DONE, PAUSED, CANCELLED, FAILED, INTERRUPTED, _DELETING)
     try:
         for values in index.execute(f"SELECT {', '.join(_COLUMNS)} FROM run"):
             row = dict(zip(_COLUMNS, values, strict=True))

@@ -9,6 +9,7 @@ All that a run needs lies in its folder, so that a new run and an interrupted on
     predictions.parquet      one row per face; of an evaluation with labels
     metrics.json             of an evaluation
     thumbnails.parquet       small pictures of the first images
+    fingerprints.parquet     of a bulk run: what tells nearly the same pictures; `dashboard.alike`
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ import io
 import json
 import os
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from functools import cache, partial
@@ -28,11 +29,14 @@ from typing import Any, cast
 
 import pandas as pd
 import pyarrow as pa
+from PIL import Image, ImageOps
 
+from dashboard.alike import Fingerprints
 from dashboard.intake import IntakeError, allowed
 from dashboard.jobs import Job, JobError
+from dashboard.reuse import known_rows
 from dashboard.settings import Settings
-from dashboard.store import DONE, EVALUATION, Run, StoreError, write_atomically
+from dashboard.store import BULK, DONE, EVALUATION, Run, StoreError, write_atomically
 from model import bulk
 from model.calibration import NOT_APPLICABLE
 from model.checkpoint import training_hashes
@@ -44,9 +48,10 @@ from model.sources import Archive, ImageSource, Source, SourceError, SourceSet
 from model.tiers import tier
 
 THUMBNAIL = 72  # px
+LOOK = 160  # px of the longer side of what thumbnails and fingerprints are made from
 MAX_THUMBNAILS = 5000
 IMAGE_COLUMNS = (
-    "name", "verdict", "p_fake", "reason", "code", "faces", "width", "height", "format", "bytes", "elapsed_ms"
+    "name", "sha256", "verdict", "p_fake", "reason", "code", "faces", "width", "height", "format", "bytes", "elapsed_ms"
 )  # fmt: skip
 
 
@@ -184,20 +189,28 @@ class _Closed:
 
 
 class _Watched:
-    """A source that keeps a thumbnail of what was read from it."""
+    """A source that keeps a thumbnail and, where they are wanted, a fingerprint of what was read from it."""
 
-    def __init__(self, source: ImageSource, index: int, thumbnails: dict[int, str]) -> None:
+    def __init__(
+        self, source: ImageSource, index: int, thumbnails: dict[int, str], fingerprints: Fingerprints | None
+    ) -> None:
         self.name = source.name
         self._source = source
         self._index = index
         self._thumbnails = thumbnails
+        self._fingerprints = fingerprints
 
     def read(self) -> bytes:
         data = self._source.read()
-        if self._index < MAX_THUMBNAILS and self._index not in self._thumbnails:
-            picture = thumbnail(data)
-            if picture is not None:
-                self._thumbnails[self._index] = picture
+        shown = self._index >= MAX_THUMBNAILS or self._index in self._thumbnails
+        told = self._fingerprints is None or bool(self._fingerprints.known[self._index])
+        if not (shown and told):
+            with suppress(ImageError):  # the detector reports what is wrong with the file
+                small = miniature(data, LOOK, crop=False)
+                if not shown:
+                    self._thumbnails[self._index] = _address(ImageOps.fit(small, (THUMBNAIL, THUMBNAIL)))
+                if self._fingerprints is not None and not told:
+                    self._fingerprints.note(self._index, small)
         return data
 
 
@@ -217,10 +230,15 @@ class _Reporting:
             self._job.advance(**{"errors" if result.error else result.verdict: 1})
 
 
-def perform(job: Job, run: Run, detector: Detector, settings: Settings) -> str:
+def perform(job: Job, run: Run, detector: Detector, settings: Settings, *, earlier: Sequence[Path] = ()) -> str:
     """Work on a run, from its beginning or from where an earlier attempt was stopped; returns the digest of its images.
 
     The table comes out the same in one attempt or in many, `elapsed_ms` aside.
+
+    Parameters
+    ----------
+    earlier : sequence of Path
+        Tables of finished runs, from which results of the same files may be taken over.
 
     Raises
     ------
@@ -233,7 +251,7 @@ def perform(job: Job, run: Run, detector: Detector, settings: Settings) -> str:
         inputs = load_inputs(run, settings)
         if not _is_open(run, settings):
             raise JobError("The folder of this run is not open to visitors any more.")
-        classify(job, run, detector, inputs.sources)
+        classify(job, run, detector, inputs.sources, earlier=earlier)
         if isinstance(inputs, LabelledSet):
             _measure(job, run, inputs, detector)
         return data_digest(pd.read_parquet(run.table, columns=["path", "sha256"]))
@@ -246,7 +264,9 @@ def perform(job: Job, run: Run, detector: Detector, settings: Settings) -> str:
         ) from error
 
 
-def classify(job: Job, run: Run, detector: Detector, sources: Sequence[ImageSource]) -> None:
+def classify(
+    job: Job, run: Run, detector: Detector, sources: Sequence[ImageSource], *, earlier: Sequence[Path] = ()
+) -> None:
     """Judge the images of a run into its table, from where its journal ends; a whole table stays as it is."""
     job.stage = "Looking for what is done"
     if run.table.exists() and not bulk.interrupted(run.table):
@@ -255,21 +275,40 @@ def classify(job: Job, run: Run, detector: Detector, sources: Sequence[ImageSour
             job.begin(len(images), **_counts(images))
             return
     thumbnails = load_thumbnails(run)
-    watched = [_Watched(source, index, thumbnails) for index, source in enumerate(sources)]
+    fingerprints = Fingerprints.load(run.folder, len(sources)) if run.kind == BULK else None
+    watched = [_Watched(source, index, thumbnails, fingerprints) for index, source in enumerate(sources)]
     size = int(run.settings["batch_size"])
     images = images_of(bulk.journalled(run.table, batch_size=size))
     job.begin(len(images), **_counts(images))
     reporting = cast(Detector, _Reporting(detector, job, str(run.settings["tier"])))
+    known = partial(_known, job, run, earlier, bulk.identity(reporting)) if earlier else None
     try:
-        bulk.run(reporting, watched, run.table, resume=True, batch_size=size)
+        summary = bulk.run(reporting, watched, run.table, resume=True, batch_size=size, known=known)
     except bulk.BulkError as error:
         if isinstance(error.__cause__, OSError):
             raise error.__cause__ from error
         raise JobError(str(error).replace(str(run.table), "this run")) from error
     finally:
         keep_thumbnails(run, thumbnails)
+        if fingerprints is not None:
+            with suppress(OSError):  # nor must these
+                fingerprints.save(run.folder)
     images = images_of(pd.read_parquet(run.table))
     job.begin(len(images), **_counts(images))
+    job.known = summary.known
+
+
+def _known(
+    job: Job, run: Run, earlier: Sequence[Path], identity: Mapping[str, Any], left: Sequence[Readable]
+) -> Iterator[tuple[str, list[dict[str, Any]]]]:
+    """What earlier runs say of the images that are left, asked by `bulk.run` before it judges the first."""
+    job.stage = "Looking for what was judged before"
+    try:
+        yield from known_rows(earlier, left, identity, step=job.rest)
+    finally:
+        images = images_of(bulk.journalled(run.table))  # nothing but what was taken over so far
+        job.begin(len(images), **_counts(images))
+        job.known = len(images)
 
 
 def _measure(job: Job, run: Run, labelled: LabelledSet, detector: Detector) -> None:
@@ -324,6 +363,7 @@ def images_of(faces: pd.DataFrame) -> pd.DataFrame:
     out = pd.DataFrame(
         {
             "name": text["path"],
+            "sha256": text["sha256"],
             "verdict": deciding["verdict"].astype(object).where(deciding["logit"].notna(), NOT_APPLICABLE),
             "p_fake": deciding["p_fake"].astype("float64"),
             "reason": text["error"].where(text["error"].notna(), text["reason"]),
@@ -375,6 +415,10 @@ def thumbnail(data: bytes, side: int = THUMBNAIL, *, crop: bool = True) -> str |
         small = miniature(data, side, crop=crop)
     except ImageError:  # a decoration; the detector reports what is wrong with the file
         return None
+    return _address(small)
+
+
+def _address(small: Image.Image) -> str:
     buffer = io.BytesIO()
     small.save(buffer, "JPEG", quality=80)
     return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode()

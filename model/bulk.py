@@ -5,6 +5,12 @@ order of the sources and takes the place of OUT in one step. A run that resumes 
 finished table, already says about unchanged files. The last bits of a score may depend on what shares its batch; so a
 journal is taken over up to its last complete batch, and the table comes out the same to the last byte, `elapsed_ms`
 aside.
+
+What is known of images from elsewhere (`known`) goes into the journal first and belongs to no batch. These rows are
+those of the table they come from to the last bit; the others are judged in batches without them. The last bits of a
+score, and with them a verdict at the very threshold, may therefore differ from those of a run that judges everything.
+Once anything was judged nothing more is taken over, lest batches shift: such a run, too, ends the same however often it
+is interrupted.
 """
 
 from __future__ import annotations
@@ -32,6 +38,7 @@ from model.results import COLUMNS, TEXT_COLUMNS, rows_to_frame, unguard_text, wr
 SUFFIXES = (".csv", ".parquet")
 _CHUNK = 2000  # images per piece while the table is written; bounds memory
 _Row = dict[str, Any]  # as made by `ImageResult.rows`
+Known = Callable[[Sequence[Readable]], Iterable[tuple[str, list[_Row]]]]
 
 
 class Judged(Protocol):
@@ -74,6 +81,8 @@ class Summary:
     ----------
     images, taken_over : int
         All images in the table, and those of them that an earlier run had judged.
+    known : int
+        Images of the table whose rows came from elsewhere, in whatever attempt.
     verdicts : Counter
         Images per verdict.
     failed : list of (name, message)
@@ -82,6 +91,7 @@ class Summary:
 
     images: int = 0
     taken_over: int = 0
+    known: int = 0
     verdicts: Counter[str] = field(default_factory=Counter)
     failed: list[tuple[str, str]] = field(default_factory=list)
 
@@ -101,6 +111,7 @@ def run(
     *,
     resume: bool = False,
     batch_size: int = 16,
+    known: Known | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Summary:
     """Judge images and write the table `out`, one row per face (`model.results.COLUMNS`).
@@ -113,6 +124,10 @@ def run(
         Ends in `.csv` or `.parquet`; replaced if it exists.
     resume : bool
         Take over rows of an interrupted or finished run of the same checkpoint, thresholds, runtime and version.
+    known : callable, optional
+        Gives, for the sources that are left to judge, name and rows of those of which all is known; asked before the
+        first is judged. Rows of another checkpoint, thresholds, runtime or version, and of files that could not be
+        read, are left aside.
     progress : callable, optional
         Called with (images done, all images), first with those taken over.
 
@@ -135,6 +150,9 @@ def run(
             elif resume and out.exists():
                 _take_over(journal, out, journal_path)
             left = [source for source in sources if not journal.holds(source)]
+            if known is not None and not journal.judged:
+                taken = journal.take(known(left))
+                left = [source for source in left if source.name not in taken]
             left.sort(key=lambda source: source.name in journal.places)  # tried before: last, so as to shift no batch
             done = summary.taken_over = len(sources) - len(left)
             if progress is not None:
@@ -144,11 +162,32 @@ def run(
                 done += 1
                 if progress is not None:
                     progress(done, len(sources))
-            _write_table(journal, [source.name for source in sources], out, summary)
+            names = [source.name for source in sources]
+            _write_table(journal, names, out, summary)
+            summary.known = len(journal.known.intersection(names))
         journal_path.unlink()
     except OSError as error:
         raise BulkError(f"{out}: cannot be written ({error.strerror or error}). Choose another place.") from error
     return summary
+
+
+def identity(detector: Judge) -> dict[str, Any]:
+    """By column, what all rows of one table have in common, and what sets them apart from those of another detector."""
+    return {
+        "checkpoint_sha256": detector.checkpoint.sha256,
+        "threshold_real": detector.thresholds.real,
+        "threshold_fake": detector.thresholds.fake,
+        "runtime": detector.runtime,
+        "version": model.__version__,
+    }
+
+
+def digest_of(source: Readable) -> str | None:
+    """SHA-256 of a source's bytes; None if it cannot be read."""
+    try:
+        return hashlib.sha256(source.read()).hexdigest()
+    except (OSError, ValueError):
+        return None
 
 
 def interrupted(out: Path) -> bool:
@@ -195,6 +234,9 @@ def _whole_batches(file: IO[bytes], batch_size: int) -> int:
     """Where the last complete batch of a journal ends; its images are put together as by `Detector.classify_many`."""
     whole = images = crops = 0
     for _, end, entry in _entries(file):
+        if entry.get("known"):  # ahead of all batches
+            whole = end
+            continue
         images += 1
         crops += sum(row["logit"] is not None for row in entry["rows"])
         if crops >= batch_size or images >= READ_AHEAD:
@@ -203,19 +245,18 @@ def _whole_batches(file: IO[bytes], batch_size: int) -> int:
 
 
 class _Journal:
-    """One JSON line per image, found again by name; of two lines for one name the later one counts."""
+    """One JSON line per image, found again by name; of two lines for one name the later one counts.
+
+    `known` are the names of which the rows came from elsewhere: they belong to no batch.
+    """
 
     def __init__(self, file: IO[bytes], detector: Judge) -> None:
         self.file = file
         self.places: dict[str, int] = {}
         self.digests: dict[str, str] = {}
-        self.expected = {
-            "checkpoint_sha256": detector.checkpoint.sha256,
-            "threshold_real": detector.thresholds.real,
-            "threshold_fake": detector.thresholds.fake,
-            "runtime": detector.runtime,
-            "version": model.__version__,
-        }
+        self.known: set[str] = set()
+        self.judged = False
+        self.expected = identity(detector)
 
     def recover(self, out: Path, batch_size: int) -> None:
         """Take over every complete batch and cut off the one that was being written."""
@@ -223,7 +264,7 @@ class _Journal:
         for start, _, entry in _entries(self.file):
             self.check(entry["rows"], out)
             if start < whole:
-                self._note(entry["name"], entry["rows"], start)
+                self._note(entry["name"], entry["rows"], start, known=bool(entry.get("known")))
         self.file.truncate(whole)
 
     def check(self, rows: list[_Row], out: Path) -> None:
@@ -235,12 +276,22 @@ class _Journal:
                     "Choose another output, or begin anew without --resume."
                 )
 
-    def append(self, name: str, rows: list[_Row]) -> None:
+    def take(self, found: Iterable[tuple[str, list[_Row]]]) -> set[str]:
+        """Note what is known from elsewhere, as far as it is of this detector; returns the names of these images."""
+        taken = set()
+        for name, rows in found:
+            same = all(rows[0].get(key) == value for key, value in self.expected.items())
+            if same and rows[0].get("error") is None:
+                self.append(name, rows, known=True)
+                taken.add(name)
+        return taken
+
+    def append(self, name: str, rows: list[_Row], *, known: bool = False) -> None:
         place = self.file.seek(0, os.SEEK_END)
-        line = json.dumps({"name": name, "rows": rows}, ensure_ascii=True)
+        line = json.dumps({"name": name, "rows": rows} | ({"known": True} if known else {}), ensure_ascii=True)
         self.file.write(line.encode() + b"\n")
         self.file.flush()
-        self._note(name, rows, place)
+        self._note(name, rows, place, known=known)
 
     def read(self, name: str) -> list[_Row]:
         self.file.seek(self.places[name])
@@ -250,16 +301,16 @@ class _Journal:
     def holds(self, source: Readable) -> bool:
         """Whether the journal has this very file; files that could not be read are tried again."""
         digest = self.digests.get(source.name)
-        if not digest:
-            return False
-        try:
-            return hashlib.sha256(source.read()).hexdigest() == digest
-        except (OSError, ValueError):
-            return False
+        return bool(digest) and digest_of(source) == digest
 
-    def _note(self, name: str, rows: list[_Row], place: int) -> None:
+    def _note(self, name: str, rows: list[_Row], place: int, *, known: bool) -> None:
         self.places[name] = place
         self.digests[name] = rows[0]["sha256"] or ""
+        if known:
+            self.known.add(name)
+        else:
+            self.known.discard(name)
+            self.judged = True
 
 
 def _take_over(journal: _Journal, out: Path, journal_path: Path) -> None:
@@ -267,7 +318,7 @@ def _take_over(journal: _Journal, out: Path, journal_path: Path) -> None:
     try:
         for name, rows in _table_entries(out):
             journal.check(rows, out)
-            journal.append(name, rows)
+            journal.append(name, rows, known=True)
     except BulkError:
         journal_path.unlink()
         raise

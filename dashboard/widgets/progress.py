@@ -1,11 +1,11 @@
-"""A background job as it goes: progress, rate, time left, counts, cancel."""
+"""A background job as it goes: progress, rate, time left, counts, pause, cancel."""
 
 from __future__ import annotations
 
 import streamlit as st
 
 from dashboard import session, words
-from dashboard.jobs import CANCELLED, FAILED, QUEUED, Job, JobQueue
+from dashboard.jobs import CANCELLED, FAILED, PAUSED, QUEUED, Job, JobQueue, Progress
 
 POLL_SECONDS = 1.0
 
@@ -25,7 +25,8 @@ def watch(queue: JobQueue, job: Job) -> None:
             else:
                 st.markdown(f"**{words.plain(job.title)}**")
                 stage = f"Others have their turn, {now.ahead} before it" if now.resting else now.stage
-                stage = "Stopping …" if job.cancelled else stage
+                if job.asked is not None:
+                    stage = "Pausing …" if job.asked == PAUSED else "Stopping …"
                 st.progress(now.share, text=f"{stage}: {now.done:,} of {now.total:,}")
                 with st.container(horizontal=True):
                     rate = f"{now.rate:.1f} / s" if now.rate else "…"
@@ -37,24 +38,43 @@ def watch(queue: JobQueue, job: Job) -> None:
                             st.metric(look.short, f"{now.counts[verdict]:,}", width=150)
                     if now.counts.get("errors"):
                         st.metric("Broken files", f"{now.counts['errors']:,}", width=150)
-            st.button(
-                "Cancel",
-                icon=":material/cancel:",
-                key=f"cancel_{job.id}",
-                on_click=queue.cancel,
-                args=(job,),
-                disabled=job.cancelled,
-                help="Stops after the images in hand. What was judged is kept: the run can be continued later.",
-            )
+                judged_before(now)
+            with st.container(horizontal=True):
+                st.button(
+                    "Pause",
+                    icon=":material/pause:",
+                    key=f"pause_{job.id}",
+                    on_click=queue.pause,
+                    args=(job,),
+                    disabled=job.asked is not None,
+                    help="Stops after the images in hand and gives its turn to others, until you choose to continue.",
+                )
+                st.button(
+                    "Cancel",
+                    icon=":material/cancel:",
+                    key=f"cancel_{job.id}",
+                    on_click=queue.cancel,
+                    args=(job,),
+                    disabled=job.asked is not None,
+                    help="Stops after the images in hand. What was judged is kept: the run can be continued later.",
+                )
         st.caption("You may leave or reload this page: the address keeps the run.")
 
     panel()
 
 
+def judged_before(now: Progress) -> None:
+    """Say how many images earlier runs had judged; nothing when there are none."""
+    if now.known:
+        st.caption(f"{now.known:,} of {now.total:,} were judged before, and their results taken over.")
+
+
 def ended_badly(queue: JobQueue, job: Job) -> None:
-    """Say so when a job was cancelled or failed."""
+    """Say so when a job was paused or cancelled, or failed."""
     now = queue.progress(job)
-    if now.state == CANCELLED:
+    if now.state == PAUSED:
+        st.info(f"Paused after {now.done:,} of {now.total:,} images.", icon=":material/pause_circle:")
+    elif now.state == CANCELLED:
         st.warning(f"Cancelled after {now.done:,} of {now.total:,} images.", icon=":material/cancel:")
     elif now.state == FAILED:
         st.error(f"The run failed: {words.plain(now.error or 'unknown reason')}", icon=":material/error:")
@@ -73,3 +93,4 @@ def ended(queue: JobQueue, job: Job, *, again: str) -> None:
             args=(job,),
             help="Deletes its results and uploaded files from the server.",
         )
+    judged_before(queue.progress(job))

@@ -10,7 +10,19 @@ from dashboard import session, words
 from dashboard.jobs import Job, JobQueue
 from dashboard.resources import result_of
 from dashboard.start import go_on
-from dashboard.store import BULK, CANCELLED, DONE, EVALUATION, FAILED, INTERRUPTED, QUEUED, RUNNING, Run, StoreError
+from dashboard.store import (
+    BULK,
+    CANCELLED,
+    DONE,
+    EVALUATION,
+    FAILED,
+    INTERRUPTED,
+    PAUSED,
+    QUEUED,
+    RUNNING,
+    Run,
+    StoreError,
+)
 
 PAGE = 8  # runs shown at a time
 MAX_NAME = 120
@@ -19,6 +31,7 @@ _STATES = {
     QUEUED: ("gray", "waiting"),
     RUNNING: ("blue", "running"),
     DONE: ("green", "done"),
+    PAUSED: ("yellow", "paused"),
     CANCELLED: ("orange", "cancelled"),
     INTERRUPTED: ("orange", "interrupted"),
     FAILED: ("red", "failed"),

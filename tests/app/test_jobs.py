@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from dashboard.jobs import CANCELLED, DONE, FAILED, INTERRUPTED, QUEUED, RUNNING, Busy, Job, JobError, JobQueue
+from dashboard.jobs import CANCELLED, DONE, FAILED, INTERRUPTED, PAUSED, QUEUED, RUNNING, Busy, Job, JobError, JobQueue
 from dashboard.store import BULK, RunStore, StoreError
 
 Task = Callable[[Job], None]
@@ -165,6 +165,91 @@ def test_a_running_job_stops_when_cancelled_and_can_be_continued(queue: JobQueue
     assert second.worked > run.seconds
 
 
+def test_a_paused_job_gives_its_turn_to_others_and_goes_on_when_asked(queue: JobQueue) -> None:
+    job = submit(queue, "long", endless, total=10**6, owner="a")
+    wait(lambda: job.done > 2)
+    other = submit(queue, "other", nothing, owner="a")
+    queue.pause(job)
+    kept = ended(queue, job)
+    assert (kept.state, kept.done, kept.counts) == (PAUSED, job.done, {"fake": job.done})
+    assert ended(queue, other).state == DONE
+    for _ in range(queue.max_queued):  # it holds no place in the queue
+        queue.pause(submit(queue, "x", endless, owner="b"))
+    run = queue.store.get(job.id)
+    assert run is not None
+
+    def rest(again: Job) -> None:
+        again.begin(job.done, fake=job.done)
+        nothing(again)
+
+    second = ended(queue, queue.submit(run, rest))
+    assert (second.state, second.done) == (DONE, job.done)
+    assert second.worked > run.seconds > 0
+
+
+def test_a_job_that_waits_or_rests_is_paused_at_once(tmp_path: Path) -> None:
+    queue = JobQueue(RunStore(tmp_path / "turns"), turn_seconds=0.05)
+    gate = threading.Event()
+    one = submit(queue, "one", endless, total=10**6, owner="a")
+    wait(lambda: one.done > 0)
+    other = submit(queue, "other", lambda job: bool(gate.wait(10)) and nothing(job), owner="b")
+    waiting = submit(queue, "waiting", endless, owner="c")
+    wait(lambda: queue.progress(one).resting)
+    queue.pause(waiting)
+    assert (queue.progress(waiting).state, queue.progress(waiting).done) == (PAUSED, 0)
+    queue.pause(one)
+    wait(lambda: one.state == PAUSED)
+    assert queue.progress(other).state == RUNNING
+    gate.set()
+    assert ended(queue, other).state == DONE
+    queue.close()
+    assert waiting.done == 0
+
+
+@pytest.mark.parametrize("ends", [False, True])
+def test_a_paused_job_stays_paused_when_the_server_starts_again(tmp_path: Path, *, ends: bool) -> None:
+    queue = JobQueue(RunStore(tmp_path / "runs"))
+    gate, begun = threading.Event(), threading.Event()
+
+    def slow(job: Job) -> None:
+        begun.set()
+        gate.wait(10)
+        job.advance(fake=1)
+
+    job = submit(queue, "x", slow, total=2)
+    assert begun.wait(10)
+    queue.pause(job)
+    if ends:  # the server is stopped while the images in hand are judged
+        threading.Timer(0.1, gate.set).start()
+    else:
+        gate.set()
+        wait(lambda: job.state == PAUSED)
+    queue.close()
+    after = JobQueue(RunStore(tmp_path / "runs"))
+    assert after.store.interrupted() == []
+    kept = after.get(job.id)
+    assert kept is not None
+    assert (kept.state, kept.done) == (PAUSED, 1)
+    after.close()
+
+
+def test_a_job_that_is_being_paused_can_still_be_cancelled_and_removed(queue: JobQueue) -> None:
+    gate = threading.Event()
+
+    def slow(job: Job) -> None:
+        gate.wait(10)
+        job.advance()
+
+    cancelled, removed = (submit(queue, "x", slow) for _ in range(2))
+    for job in (cancelled, removed):
+        queue.pause(job)
+    queue.cancel(cancelled)
+    assert queue.remove(removed) is not None
+    gate.set()
+    assert ended(queue, cancelled).state == CANCELLED
+    assert not removed.folder.exists()
+
+
 def test_the_rate_counts_this_attempt_only(queue: JobQueue) -> None:
     gate = threading.Event()
 
@@ -247,6 +332,16 @@ def test_removing_a_running_job_deletes_its_files_when_it_has_stopped(queue: Job
     wait(lambda: not job.folder.exists())
     assert seen == [True]
     assert job.error is None
+
+
+def test_a_run_that_is_deleted_before_it_is_queued_never_begins(queue: JobQueue) -> None:
+    run = queue.store.create(BULK, "x", checkpoint="tiny", checkpoint_sha256="0" * 64, settings={})
+    queue.remove(Job.of(run))  # by another tab, while this one still writes the uploads
+    began = threading.Event()
+    with pytest.raises(StoreError, match="deleted"):
+        queue.submit(run, lambda job: began.set())
+    assert not run.folder.exists()
+    assert not began.wait(0.1)
 
 
 def test_closing_leaves_jobs_for_the_next_start(tmp_path: Path) -> None:

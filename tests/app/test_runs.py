@@ -14,7 +14,7 @@ from streamlit.testing.v1 import AppTest
 from dashboard import resources, tasks
 from dashboard.jobs import Job
 from dashboard.settings import get_settings
-from dashboard.store import BULK, EVALUATION
+from dashboard.store import BULK, DONE, EVALUATION, PAUSED
 
 from .conftest import archive, open_page, picture
 from .test_pages import text_of
@@ -225,6 +225,79 @@ def test_a_cancelled_run_shows_what_it_has_and_goes_on(app: AppTest, monkeypatch
     assert not app.warning
     assert {metric.label: metric.value for metric in app.metric}["Pictures"] == "9"
     assert not [button for button in app.button if button.label == "Continue"]
+
+
+@pytest.mark.parametrize("kind", [BULK, EVALUATION])
+def test_a_paused_run_waits_through_a_restart_until_its_owner_continues(
+    with_list: None, app: AppTest, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    monkeypatch.setenv("REALITY_CHECK_BATCH_SIZE", "1")
+    get_settings.cache_clear()
+    reached, go = threading.Event(), threading.Event()
+    advance = Job.advance
+
+    def slowly(job: Job, **counts: int) -> None:
+        if job.done == 3:
+            reached.set()
+            go.wait(30)
+        advance(job, **counts)
+
+    page, button, again = {
+        BULK: ("bulk", "Start", "New run"),
+        EVALUATION: ("evaluate", "Run the evaluation", "New evaluation"),
+    }[kind]
+    with monkeypatch.context() as patch:
+        patch.setattr(Job, "advance", slowly)
+        open_page(app, page)
+        app.file_uploader(key=f"{page}_files").upload("set.zip", labelled_archive())
+        app.run()
+        click(app, button)
+        assert reached.wait(60)
+        app.run()
+        click(app, "Pause")
+        assert [button.disabled for button in app.button if button.label in ("Pause", "Cancel")] == [True, True]
+        go.set()
+        until_finished(app, kind)
+    run_id = app.session_state[f"job_{kind}"]
+    for restart in (False, True):
+        if restart:
+            start_server_again()
+            app.run()
+        assert not app.exception
+        assert "Paused after 4 of 9" in app.info[0].value
+        assert job_of(app, kind).state == PAUSED
+    click(app, again)
+    assert "paused" in text_of(app)
+    app.button(key=f"open_{run_id}").click().run()
+    click(app, "Continue")
+    until_finished(app, kind)
+    assert not app.exception
+    assert job_of(app, kind).state == DONE
+    assert "9 pictures" in text_of(app) or {metric.label: metric.value for metric in app.metric}["Pictures"] == "9"
+
+
+def test_paused_runs_do_not_get_around_the_limit_of_waiting_runs(app: AppTest, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("REALITY_CHECK_OWNER_QUEUED_JOBS", "1")
+    get_settings.cache_clear()
+    gate = hold_the_queue()
+    open_page(app, "bulk")
+    for name in ("one.png", "two.png"):
+        app.file_uploader(key="bulk_files").upload(name, picture())
+        app.run()
+        click(app, "Start")
+        assert not app.error
+        if name == "one.png":
+            click(app, "Pause")
+            click(app, "New run")
+    second = app.session_state["job_bulk"]
+    first = next(run for run in resources.job_queue().store.runs(kind=BULK) if run.id != second)
+    other = AppTest.from_file(app._script_path, default_timeout=60).run()
+    other.query_params["run"] = first.id
+    open_page(other, "bulk")
+    click(other, "Continue")
+    assert "wait or run already" in other.toast[0].value
+    assert resources.job_queue().store.get(first.id).state == PAUSED  # type: ignore[union-attr]
+    gate.set()
 
 
 def test_an_interrupted_run_goes_on_when_the_server_starts_again(app: AppTest, monkeypatch: pytest.MonkeyPatch) -> None:

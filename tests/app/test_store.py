@@ -16,7 +16,7 @@ import pandas as pd
 import pytest
 
 from dashboard import tasks
-from dashboard.jobs import CANCELLED, DONE, FAILED, INTERRUPTED, RUNNING, Job, JobError, JobQueue
+from dashboard.jobs import CANCELLED, DONE, FAILED, INTERRUPTED, PAUSED, RUNNING, Job, JobError, JobQueue
 from dashboard.settings import Settings, get_settings
 from dashboard.store import BULK, EVALUATION, MIGRATIONS, Run, RunStore, StoreError, write_atomically
 from model.dataset import from_source_set
@@ -181,6 +181,15 @@ def test_a_deletion_that_was_cut_short_is_finished_at_the_next_start(store: RunS
     assert not run.folder.exists()
 
 
+def test_tidying_leaves_a_deleted_run_to_whoever_still_works_on_it(store: RunStore) -> None:
+    run = create(store)
+    store.delete(run.id)
+    store.tidy()
+    assert run.folder.exists()
+    store.release(run.id)
+    assert not run.folder.exists()
+
+
 def test_old_runs_go_only_when_that_is_set_and_never_while_worked_on(store: RunStore) -> None:
     old, young, busy = create(store, "old"), create(store, "young"), create(store, "busy")
     for run, state, days in ((old, CANCELLED, 8), (young, CANCELLED, 6), (busy, RUNNING, 8)):
@@ -217,7 +226,7 @@ def test_damaged_runs_are_listed_with_the_reason(store: RunStore) -> None:
 @pytest.mark.parametrize("damage", ["garbage", "cut", "missing"])
 def test_a_damaged_index_is_made_again_from_the_runs(store: RunStore, damage: str) -> None:
     run = create(store, "precious")
-    run = store.update(run.id, state=CANCELLED, done=3, counts={"fake": 3})
+    run = store.update(run.id, state=PAUSED, done=3, counts={"fake": 3}, known=1)
     lost = create(store, "lost")
     store.close()
     (lost.folder / "run.json").write_text("{")
@@ -231,6 +240,20 @@ def test_a_damaged_index_is_made_again_from_the_runs(store: RunStore, damage: st
     assert found[run.id] == run  # type: ignore[union-attr]
     assert (found[lost.id].state, found[lost.id].name) == (FAILED, "(unknown)")
     assert len(list(store.folder.glob("runs.sqlite.damaged-*"))) == (damage != "missing")
+
+
+def test_an_index_of_an_older_program_is_brought_up_to_date(store: RunStore) -> None:
+    run = create(store, "old")
+    store.close()
+    with sqlite3.connect(store.folder / "runs.sqlite") as index:
+        index.execute("ALTER TABLE run DROP COLUMN known")
+        index.execute("PRAGMA user_version = 2")
+    index.close()
+    after = again(store)
+    found = after.get(run.id)
+    assert found == run
+    assert after.update(run.id, state=PAUSED, known=3).known == 3  # type: ignore[union-attr]
+    assert list(store.folder.glob("*.damaged-*")) == []
 
 
 def test_an_index_of_a_newer_program_is_left_alone(store: RunStore) -> None:
@@ -567,8 +590,9 @@ def test_a_killed_server_is_started_again_and_finishes_the_same_table(app_home: 
     assert not (first.folder / "predictions.parquet.journal").exists()
 
 
-def test_a_stopped_queue_is_resumed_by_the_next_one(
-    store: RunStore, tmp_path: Path, batch: int, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("paused", [False, True])
+def test_a_stopped_queue_or_a_paused_run_goes_on_to_the_same_table(
+    store: RunStore, tmp_path: Path, batch: int, *, paused: bool
 ) -> None:
     inputs = many(tmp_path / "many")
     whole = kept(store, fragile(), inputs)
@@ -588,17 +612,25 @@ def test_a_stopped_queue_is_resumed_by_the_next_one(
         return lambda job: bool(tasks.perform(job, run, detector, Settings())) and None
 
     queue = JobQueue(store)
-    queue.submit(run, work(Slow.load(get_settings().default_checkpoint)))
+    job = queue.submit(run, work(Slow.load(get_settings().default_checkpoint)))
     assert halfway.wait(60)
+    if paused:
+        queue.pause(job)
     closing = threading.Thread(target=queue.close)
     closing.start()
     time.sleep(0.1)
     go.set()
     closing.join(60)
     after = JobQueue(again(store))
-    (left,) = after.store.interrupted()
-    assert (left.id, left.state) == (run.id, INTERRUPTED)
+    found = after.store.interrupted()
+    assert [other.id for other in found] == ([] if paused else [run.id])  # what is paused waits to be asked
+    left = after.store.get(run.id)
+    assert left is not None
+    assert left.state == (PAUSED if paused else INTERRUPTED)
     assert 9 <= left.done < 22
+    shown = tasks.load_result(left, Settings())
+    assert isinstance(shown, tasks.BulkResult)
+    assert len(shown.images) == left.done
     job = after.submit(left, work(fragile()))
     end = time.monotonic() + 60
     while not after.progress(job).finished:

@@ -169,6 +169,67 @@ def test_a_finished_table_is_taken_over_but_for_new_changed_and_unreadable_files
     pd.testing.assert_frame_equal(table(out), table(fresh), check_exact=True)
 
 
+def as_known(table: Path) -> bulk.Known:
+    """What a finished table says, for every source with one of its names."""
+    rows = json.loads(pd.read_parquet(table).to_json(orient="records", double_precision=15))
+
+    def known(left: Sequence) -> Iterator[tuple[str, list[dict]]]:
+        for source in left:
+            if found := [row for row in rows if row["path"] == source.name]:
+                yield source.name, found
+
+    return known
+
+
+def test_what_is_known_is_not_judged_but_for_unreadable_files(
+    sources: list[MemorySource], picture: Picture, tiny_checkpoint: Path, one_face: None, tmp_path: Path
+) -> None:
+    out, whole = tmp_path / "out.parquet", tmp_path / "whole.parquet"
+    bulk.run(fragile(tiny_checkpoint), sources, whole)
+    seen: list[int] = []
+    detector = fragile(tiny_checkpoint)
+    more = [MemorySource("new.png", picture(50)), *sources]
+    summary = bulk.run(
+        detector, more, out, known=as_known(whole), progress=lambda done, of: seen.append(done), batch_size=2
+    )
+    assert detector.judged == 2  # the new one, and the one that could not be read
+    assert (summary.images, summary.taken_over, summary.known) == (8, 6, 6)
+    assert seen == [6, 7, 8]
+    assert names_of(out) == [source.name for source in more]
+    pd.testing.assert_frame_equal(table(out)[1:].reset_index(drop=True), table(whole), rtol=1e-12)
+
+
+def test_what_another_detector_said_is_left_aside(
+    detector: Detector, sources: list[MemorySource], tiny_checkpoint: Path, tmp_path: Path
+) -> None:
+    whole = tmp_path / "whole.parquet"
+    bulk.run(detector.with_thresholds(Thresholds(0.1, 0.9, custom=True)), sources, whole)
+    again = fragile(tiny_checkpoint)
+    summary = bulk.run(again, sources, tmp_path / "out.parquet", known=as_known(whole))
+    assert (again.judged, summary.known) == (len(sources), 0)
+
+
+@pytest.mark.parametrize("left", range(6))
+def test_known_images_belong_to_no_batch(
+    picture: Picture, tiny_checkpoint: Path, one_face: None, tmp_path: Path, left: int
+) -> None:
+    sources = [MemorySource(f"{index}.png", picture(index)) for index in range(12)]
+    other, whole, pieces = (tmp_path / f"{name}.parquet" for name in ("other", "whole", "pieces"))
+    bulk.run(Mixing.load(tiny_checkpoint), sources[1:8:2], other, batch_size=3)
+    known = as_known(other)
+    bulk.run(Mixing.load(tiny_checkpoint), sources, whole, batch_size=3, known=known)
+    for stop in (left, 2):
+        cut = Mixing.load(tiny_checkpoint)
+        cut.left = stop
+        with pytest.raises(Interrupted):
+            bulk.run(cut, sources, pieces, resume=True, batch_size=3, known=known)
+        # once something was judged, all that is known since would only shift the batches
+        known = as_known(whole) if left >= 3 else known
+    summary = bulk.run(Mixing.load(tiny_checkpoint), sources, pieces, resume=True, batch_size=3, known=known)
+    pd.testing.assert_frame_equal(table(whole), table(pieces), check_exact=True)
+    assert summary.known == 4
+
+
 def test_without_resume_everything_is_judged_again(
     sources: list[MemorySource], tiny_checkpoint: Path, one_face: None, tmp_path: Path
 ) -> None:
