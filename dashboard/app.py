@@ -21,7 +21,15 @@ from starlette.responses import JSONResponse
 from starlette.routing import Route
 
 from dashboard import logs, memory
-from dashboard.guards import BodyLimit, ClosedRoutes, SecurityHeaders, UploadQuota, VisitorCookie, VisitorLimit
+from dashboard.guards import (
+    BodyLimit,
+    ClosedRoutes,
+    SameOrigin,
+    SecurityHeaders,
+    UploadQuota,
+    VisitorCookie,
+    VisitorLimit,
+)
 from dashboard.settings import Settings, get_settings
 from dashboard.store import StoreError
 from model.imaging import decoding_by
@@ -103,6 +111,7 @@ def middleware(settings: Settings) -> list[Middleware]:
     return [
         Middleware(SecurityHeaders),
         *([] if settings.open_metrics else [Middleware(ClosedRoutes)]),
+        Middleware(SameOrigin),
         Middleware(VisitorCookie),
         Middleware(VisitorLimit, max_visitors=settings.max_visitors),
         Middleware(BodyLimit),
@@ -113,6 +122,7 @@ def middleware(settings: Settings) -> list[Middleware]:
             max_file_bytes=settings.max_upload_mb * 2**20,
             max_held_bytes=settings.total_upload_mb * 2**20,
             held=memory.held,
+            known=memory.tabs.__contains__,
             deadline_seconds=settings.upload_seconds,
         ),
     ]

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import logging
 import re
 import secrets
 import time
@@ -14,11 +15,13 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import anyio
 import streamlit as st
 from starlette.responses import JSONResponse, PlainTextResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from streamlit import config
 
 COOKIE = "reality_check_visitor"
 SECURE_COOKIE = f"__Host-{COOKIE}"  # a browser takes this name over TLS, from this very host and for no other only
@@ -27,6 +30,7 @@ _TOKEN = re.compile(r"[\w-]{43}", re.ASCII)
 _UPLOAD = re.compile(r"/_stcore/upload_file/(?P<session>[^/]+)/(?P<file>[^/]+)/?$")
 _CLOSED = re.compile(r"/_stcore/(metrics|script-health-check)/?$")
 _FRAME_BYTES = 4096  # what multipart puts around the bytes of a file
+_log = logging.getLogger(__name__)
 
 
 def content_security_policy() -> str:
@@ -112,13 +116,13 @@ class VisitorCookie:
         if scope["type"] not in ("http", "websocket"):
             await self.app(scope, receive, send)
             return
-        token = token_of(_cookies(scope))
+        secure = over_tls(scope)
+        token = token_of(_cookies(scope), secure=secure)
         if scope["type"] == "websocket":
             if token is None:
                 scope = {**scope, "headers": _with_token(scope, secrets.token_urlsafe(32))}
             await self.app(scope, receive, send)
             return
-        secure = over_tls(scope)
         text = f"{SECURE_COOKIE if secure else COOKIE}={token or secrets.token_urlsafe(32)}; Path=/; "
         text += f"Max-Age={_COOKIE_SECONDS}; HttpOnly; SameSite=Lax{'; Secure' if secure else ''}"
 
@@ -130,10 +134,15 @@ class VisitorCookie:
         await self.app(scope, receive, send_with_cookie if scope["method"] == "GET" else send)
 
 
-def token_of(cookies: Iterable[tuple[str, str]] | dict[str, str]) -> str | None:
-    """The visitor's secret among cookies; the one that was set over TLS wins. None without one of the right form."""
+def token_of(cookies: Iterable[tuple[str, str]] | dict[str, str], *, secure: bool = False) -> str | None:
+    """The visitor's secret among cookies; the one that was set over TLS wins. None without one of the right form.
+
+    `secure` takes that one alone: the other may have been planted by whoever can write plain HTTP to this browser, or
+    by another host of the same domain, and its maker would know the visitor's secret.
+    """
     found = dict(cookies)
-    return next((found[name] for name in (SECURE_COOKIE, COOKIE) if _TOKEN.fullmatch(found.get(name, ""))), None)
+    names = (SECURE_COOKIE,) if secure else (SECURE_COOKIE, COOKIE)
+    return next((found[name] for name in names if _TOKEN.fullmatch(found.get(name, ""))), None)
 
 
 def over_tls(scope: Scope) -> bool:
@@ -143,6 +152,38 @@ def over_tls(scope: Scope) -> bool:
     """
     forwarded = dict(scope["headers"]).get(b"x-forwarded-proto", b"").split(b",")[0].strip()
     return scope.get("scheme") in ("https", "wss") or forwarded in (b"https", b"wss")
+
+
+class SameOrigin:
+    """Refuses WebSockets that a page of another host opens, unless Streamlit's options name that host.
+
+    Streamlit refuses them too, but first asks a host on the internet for this server's own address, and keeps every
+    visitor waiting for the answer.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """ASGI."""
+        if scope["type"] != "websocket" or _same_origin(dict(scope["headers"])):
+            await self.app(scope, receive, send)
+            return
+        _log.warning("a WebSocket from a page of another host was refused")
+        await receive()
+        await send({"type": "websocket.close", "code": 1008})
+
+
+def _same_origin(headers: dict[bytes, bytes]) -> bool:
+    origin = headers.get(b"origin", b"").decode("latin-1")  # without one, it is no browser
+    if not origin or not st.get_option("server.enableCORS") or origin in st.get_option("server.corsAllowedOrigins"):
+        return True
+    try:
+        place = urlsplit(origin)
+        named = st.get_option("browser.serverAddress") if config.is_manually_set("browser.serverAddress") else None
+        return place.netloc == headers.get(b"host", b"").decode("latin-1") or place.hostname == (named or "")
+    except ValueError:
+        return False
 
 
 class ClosedRoutes:
@@ -224,6 +265,8 @@ class UploadQuota:
         Of one file.
     max_held_bytes : int, optional
         Of all sessions, at a time; `held` tells how many bytes there are in memory.
+    known : callable, optional
+        Whether a session is that of a visitor who was let in; nobody else may send anything.
     window_seconds : float
         Time for which a file counts.
     deadline_seconds : float
@@ -241,6 +284,7 @@ class UploadQuota:
         max_file_bytes: int | None = None,
         max_held_bytes: int | None = None,
         held: Callable[[], int] = lambda: 0,
+        known: Callable[[str], bool] = lambda session: True,
         window_seconds: float = 3600,
         deadline_seconds: float = 900,
         max_sessions: int = 10_000,
@@ -251,6 +295,7 @@ class UploadQuota:
         self.max_file_bytes = max_file_bytes or max_bytes
         self.max_held_bytes = max_held_bytes
         self.held = held
+        self.known = known
         self.window_seconds = window_seconds
         self.deadline_seconds = deadline_seconds
         self.max_sessions = max_sessions
@@ -262,6 +307,9 @@ class UploadQuota:
         match = _UPLOAD.search(scope["path"]) if scope["type"] == "http" else None
         if match is None or scope["method"] not in ("PUT", "DELETE"):
             await self.app(scope, receive, send)
+            return
+        if not self.known(match["session"]):
+            await self._refuse("Open the page anew.", scope, receive, send, status=403)
             return
         files, name = self._files(match["session"]), match["file"]
         upload = _Upload(send)
@@ -278,7 +326,7 @@ class UploadQuota:
         if announced > self.max_file_bytes + _FRAME_BYTES:
             await self._refuse(self._too_large(), scope, receive, send)
             return
-        if self.max_held_bytes is not None and self.held() + self._arriving + announced > self.max_held_bytes:
+        if self._full(announced):
             await self._refuse(_FULL, scope, receive, send, status=503)
             return
         mine = files[name] = _Sent(time.monotonic(), announced)
@@ -297,6 +345,8 @@ class UploadQuota:
                 upload.refusal = self._too_large()
             elif sum(sent.size for sent in files.values()) > self.max_bytes:
                 upload.refusal = self._over_quota()
+            elif received > announced and self._full():
+                upload.refusal = _FULL
             return {"type": "http.disconnect"} if upload.refusal else message
 
         try:
@@ -311,7 +361,8 @@ class UploadQuota:
         if deadline.cancelled_caught:
             upload.refusal = f"The upload did not arrive within {self.deadline_seconds:,.0f} seconds. Try again."
         if upload.refusal and not upload.status:
-            await self._refuse(upload.refusal, scope, receive, send, status=408 if deadline.cancelled_caught else 413)
+            status = 408 if deadline.cancelled_caught else 503 if upload.refusal == _FULL else 413
+            await self._refuse(upload.refusal, scope, receive, send, status=status)
         if upload.refusal or upload.status >= 400:
             files.pop(name, None)
 
@@ -323,6 +374,10 @@ class UploadQuota:
         while len(self._sent) > self.max_sessions:
             self._sent.popitem(last=False)
         return kept
+
+    def _full(self, more: int = 0) -> bool:
+        """Whether all sessions hold too much, with `more` bytes."""
+        return self.max_held_bytes is not None and self.held() + self._arriving + more > self.max_held_bytes
 
     def _over_quota(self) -> str:
         return (

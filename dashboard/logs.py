@@ -16,7 +16,7 @@ from types import TracebackType
 
 from dashboard.settings import Settings
 
-_RUN = re.compile(r"([?&]run=)[\w-]+", re.ASCII)
+_RUN = re.compile(r"([?&](?:run|other)=)[\w-]+", re.ASCII)
 _OURS = ("dashboard", "model", "pages")
 
 
@@ -37,11 +37,12 @@ class LineFormatter(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         """One line, or with details in text form a line and a traceback."""
+        message = _RUN.sub(r"\1…", record.getMessage() if self._speaks(record) else str(record.msg))
         entry: dict[str, object] = {
             "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(record.created)),
             "level": record.levelname,
             "logger": record.name,
-            "message": _RUN.sub(r"\1…", record.getMessage() if self._speaks(record) else str(record.msg)),
+            "message": "".join(character if character.isprintable() else " " for character in message),
         }
         error, trace = (record.exc_info[1], record.exc_info[2]) if record.exc_info else (None, None)
         if error is not None:
@@ -51,7 +52,7 @@ class LineFormatter(logging.Formatter):
         if self.as_json:
             return json.dumps(entry | ({"traceback": full} if full else {}), ensure_ascii=False)
         text = " ".join(str(entry[name]) for name in ("time", "level", "logger", "message"))
-        text = text.replace("\n", " ") + (f" [{entry['error']} at {entry['at']}]" if error is not None else "")
+        text += f" [{entry['error']} at {entry['at']}]" if error is not None else ""
         return f"{text}\n{full}".rstrip()
 
     def _speaks(self, record: logging.LogRecord) -> bool:

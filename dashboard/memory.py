@@ -44,6 +44,10 @@ class Tabs:
             alive = set(self._owners.values())
             self._deletions = Counter({owner: count for owner, count in self._deletions.items() if owner in alive})
 
+    def __contains__(self, session: object) -> bool:
+        """Whether a tab is that of a visitor who was let in."""
+        return session in self._owners
+
     def __len__(self) -> int:
         """Count of the tabs."""
         return len(self._owners)

@@ -83,7 +83,7 @@ def identify(visit: Visit, settings: Settings) -> Person | None:
         issuer, subject = str(visit.user.get("iss", "")), str(visit.user.get("sub") or visit.user.get("email") or "")
         if not subject:
             return None
-        trusted = visit.user.get("email_verified") in (True, "true", None)
+        trusted = visit.user.get("email_verified") in (True, "true")  # some providers let people state any address
         address = str(visit.user.get("email") or "") if trusted else ""
         shown = str(visit.user.get("name") or visit.user.get("email") or "signed in")
         return Person(_key("person", issuer, subject), shown, _role(address, settings))

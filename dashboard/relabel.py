@@ -18,6 +18,7 @@ from dashboard import tasks
 from dashboard.store import Run, RunStore, StoreError, write_atomically
 from dashboard.tasks import EvaluationResult
 from model.dataset import LABELS, LabelledSet
+from model.results import guard_text
 
 LEFT_OUT = "left out"
 CHOICES = (*LABELS, LEFT_OUT)
@@ -73,6 +74,13 @@ def manifest(labelled: LabelledSet) -> pd.DataFrame:
     """The set as `reality-check evaluate` reads it: `path`, `label`, then what else is known of each image."""
     frame = labelled.frame.drop(columns="label").rename(columns={"name": "path", "label_name": "label"})
     return frame[["path", "label", *(name for name in frame if name not in ("path", "label"))]]
+
+
+def manifest_csv(labelled: LabelledSet) -> bytes:
+    """The manifest for people and spreadsheets, which run nothing in it; its paths stay those of the same files."""
+    frame = manifest(labelled)
+    frame["path"] = [f"./{path}" if guard_text(path) != path else path for path in frame["path"]]
+    return tasks.csv_bytes(frame)
 
 
 def copy_run(store: RunStore, run: Run, result: EvaluationResult, labelled: LabelledSet) -> Run:

@@ -6,6 +6,7 @@ import hashlib
 import secrets
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from typing import Any
 
 import streamlit as st
 from streamlit.errors import StreamlitSecretNotFoundError
@@ -24,8 +25,9 @@ from model.detector import Detector
 PICTURE = "picture"
 EXAMINATION = "examination"
 CHECKPOINT = "checkpoint"
+EXPORT = "export"
 _NUMBER = "picture_number"
-_TAB, _ADOPTED, _DELETIONS, _DELETION = "tab", "adopted", "deletions", "deletion"
+_TAB, _ADOPTED, _DELETIONS, _DELETION, _VISITOR = "tab", "adopted", "deletions", "deletion", "visitor"
 
 
 def initialise() -> None:
@@ -98,6 +100,10 @@ def admit() -> bool:
         visitor = person()
     except SignInNeeded:
         return False
+    if st.session_state.setdefault(_VISITOR, visitor.key) != visitor.key:
+        _clear()  # somebody else signed in, and the tab connected again
+        visitor = person()
+        st.session_state[_VISITOR] = visitor.key
     context = get_script_run_ctx()
     deletions = memory.tabs.seen(context.session_id if context else "", visitor.key)
     if st.session_state.setdefault(_DELETIONS, deletions) != deletions:
@@ -181,6 +187,17 @@ def forget_job(kind: str) -> None:
     st.query_params.pop("run", None)
 
 
+def keep_export(run_id: str, made: Any) -> None:
+    """Hold what was exported of a run until the next export, or until the run is deleted here."""
+    st.session_state[EXPORT] = (run_id, made)
+
+
+def export(run_id: str) -> Any:
+    """What was exported last, if it was of this run."""
+    kept, made = st.session_state.get(EXPORT) or (None, None)
+    return made if kept == run_id else None
+
+
 def remove_job(job: Job) -> None:
     """Delete a run with its results and files, leave it, and say what was deleted."""
     queue = job_queue()
@@ -190,6 +207,8 @@ def remove_job(job: Job) -> None:
         st.toast(words.plain(str(error)), icon=":material/error:", duration="long")
         return
     forget_result()
+    if export(job.id) is not None:
+        st.session_state[EXPORT] = None
     if job.id in (st.session_state.get(f"job_{job.kind}"), st.query_params.get("run")):
         forget_job(job.kind)
     if deleted is not None:

@@ -23,7 +23,8 @@ from model.imaging import SUFFIXES, Limits
 MAX_BYTES = Limits.max_bytes
 ARCHIVE_SUFFIXES = frozenset({".zip", ".7z", ".rar", ".tar", ".gz", ".tgz", ".bz2", ".xz", ".zst", ".cbz", ".jar"})
 CLUTTER = frozenset({".ds_store", "thumbs.db", "desktop.ini", "__macosx"})  # written by file managers; never reported
-_READABLE_METHODS = frozenset({zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA})
+# Of the others `zipfile` unpacks every piece whole: 500 bytes become a gigabyte in memory, whatever size they state.
+_READABLE_METHODS = frozenset({zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED})
 _RATIO_FLOOR = 2**20  # a small member may compress as well as it likes
 
 Skipped = tuple[str, str]
@@ -167,16 +168,19 @@ class Archive:
         name = f"{self.name}/{member}"
         with self._lock:
             try:
-                with self._opened().open(member) as file:
+                info = self._opened().getinfo(member)
+                if info.compress_type not in _READABLE_METHODS:
+                    raise NotImplementedError(f"method {info.compress_type}")
+                with self._opened().open(info) as file:
                     data = file.read(max_bytes + 1)
             except KeyError as error:
                 raise SourceError(f"{name}: is no longer in the archive.") from error
             except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, OSError, ValueError) as error:
-                # RuntimeError: encrypted; NotImplementedError (its subclass): an unknown compression method.
+                # RuntimeError: encrypted; NotImplementedError (its subclass): another compression method.
                 if isinstance(error, SourceError):
                     raise
                 raise SourceError(f"{name}: cannot be unpacked ({error}). Pack the archive again.") from error
-            except Exception as error:  # lzma.LZMAError and others that share no base class with the above
+            except Exception as error:  # others that share no base class with the above
                 raise SourceError(f"{name}: cannot be unpacked ({error}). Pack the archive again.") from error
         return _within(data, max_bytes, name)
 
@@ -377,7 +381,7 @@ def _refusal_of_member(info: zipfile.ZipInfo, name: str, limits: ZipLimits) -> s
     if info.flag_bits & 0x1:
         return "encrypted; pack the images without a password"
     if info.compress_type not in _READABLE_METHODS:
-        return f"packed with an unknown method ({info.compress_type}); use the usual Deflate"
+        return f"packed with another method than the usual Deflate ({info.compress_type})"
     if info.file_size > limits.max_member_bytes:
         return f"unpacks to {_size(info.file_size)}; at most {_size(limits.max_member_bytes)} are accepted"
     ratio = info.file_size / max(info.compress_size, 1)

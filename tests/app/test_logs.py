@@ -37,9 +37,10 @@ def test_details_are_written_when_asked_for() -> None:
 
 @pytest.mark.parametrize("as_json", [False, True])
 def test_no_message_breaks_out_of_its_line_or_names_a_run(as_json: bool) -> None:
-    text = line(as_json, message="GET /bulk?run=abcDEF_123-4567890\n2026 forged line")
-    assert "\n" not in text
-    assert "abcDEF" not in text
+    asked = "GET /evaluate?run=abcDEF_123-4567890&other=xyz_123-4567890"
+    text = line(as_json, message=f"{asked}\n2026 forged\r2026 forged\x1b[1A\x9b2K\u2028line")
+    assert text.isprintable()
+    assert "abcDEF" not in text and "xyz" not in text
 
 
 def test_values_of_an_error_stay_out_and_those_of_news_are_written() -> None:

@@ -92,8 +92,9 @@ def test_the_proxy_names_the_visitor_in_its_header(app: AppTest, monkeypatch: py
 @pytest.mark.parametrize(
     ("claims", "role"),
     [
-        ({"email": "ADA@example.org"}, "administrator"),
+        ({"email": "ADA@example.org", "email_verified": "true"}, "administrator"),
         ({"email": "ada@example.org", "email_verified": True}, "administrator"),
+        ({"email": "ada@example.org"}, "viewer"),
         ({"email": "ada@example.org", "email_verified": False}, "viewer"),
         ({"email": "bob@example.org"}, "viewer"),
         ({}, "viewer"),
@@ -146,6 +147,16 @@ def test_a_run_is_seen_by_its_owner_alone(app: AppTest, as_visitor: Any) -> None
     open_page(again, "bulk")
     assert not again.warning
     assert {metric.label: metric.value for metric in again.metric}["Pictures"] == "1"
+
+
+def test_a_tab_that_somebody_else_takes_over_shows_nothing_of_before(app: AppTest, as_visitor: Any) -> None:
+    as_visitor(TOKEN)
+    tab = another(app)
+    tab.button(key=next(b.key for b in tab.button if b.key and b.key.startswith("sample_"))).click().run()
+    assert tab.session_state["picture"] is not None
+    as_visitor(OTHER)
+    assert tab.run().session_state["picture"] is None
+    assert not tab.exception
 
 
 def test_runs_are_shared_where_that_is_set(app: AppTest, as_visitor: Any, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -22,11 +22,13 @@ from starlette.routing import Route, WebSocketRoute
 from starlette.testclient import TestClient
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
+from dashboard import memory
 from dashboard.app import middleware
 from dashboard.guards import (
     COOKIE,
     BodyLimit,
     ClosedRoutes,
+    SameOrigin,
     SecurityHeaders,
     UploadQuota,
     VisitorCookie,
@@ -151,6 +153,28 @@ def test_one_file_and_all_sessions_together_are_limited() -> None:
     assert put(client, "b", "1", 9_000) == 204  # what was refused left nothing behind
 
 
+def test_all_sessions_together_are_limited_whatever_the_headers_say() -> None:
+    middleware = [Middleware(UploadQuota, max_files=9, max_bytes=50_000, max_held_bytes=30_000, held=lambda: 25_000)]
+    client = TestClient(Starlette(routes=ROUTES, middleware=middleware))
+    response = client.put("/_stcore/upload_file/a/1", content=(b"x" * 1000 for _ in range(20)))  # without a length
+    assert (response.status_code, response.headers["retry-after"]) == (503, "60")
+    assert put(client, "a", "1", 5_000) == 204
+
+
+def test_who_was_not_let_in_sends_nothing_and_makes_nobody_forgotten() -> None:
+    options = {"max_files": 9, "max_bytes": 100, "known": {"a"}.__contains__, "max_sessions": 5}
+    client = TestClient(Starlette(routes=ROUTES, middleware=[Middleware(UploadQuota, **options)]))
+    assert put(client, "a", "1", 90) == 204
+    assert {put(client, f"forged{number}", "1", 1) for number in range(6)} == {403}
+    assert client.delete("/_stcore/upload_file/forged/1").status_code == 403
+    assert put(client, "a", "2", 90) == 413
+    served = next(entry for entry in middleware(Settings()) if entry.cls is UploadQuota)
+    known = served.kwargs["known"]
+    memory.tabs.seen("tab", "ada")
+    assert known("tab") and not known("stranger")
+    memory.tabs.keep(set())
+
+
 def test_a_file_that_is_larger_than_it_says_is_broken_off() -> None:
     middleware = [Middleware(UploadQuota, max_files=9, max_bytes=10**6, max_file_bytes=100)]
     client = TestClient(Starlette(routes=ROUTES, middleware=middleware))
@@ -237,6 +261,54 @@ def test_a_browser_gets_a_secret_that_only_this_server_reads() -> None:
         assert tab.receive_json() == {COOKIE: token}
     over_tls = client.get("/", headers={"x-forwarded-proto": "https"}).headers["set-cookie"]
     assert over_tls.startswith(f"__Host-{COOKIE}=") and over_tls.endswith("; Secure")
+
+
+def test_over_tls_a_secret_that_plain_http_could_plant_counts_for_nothing() -> None:
+    tls, planted = {"x-forwarded-proto": "https"}, "p" * 43
+    for cookie in (f"{COOKIE}={planted}", f"__Host-{COOKIE}=broken; {COOKIE}={planted}"):
+        headers = tls | {"cookie": cookie}
+        assert planted not in _visitors().get("/", headers=headers).headers["set-cookie"]
+        with _visitors().websocket_connect("/ws", headers=headers) as tab:
+            assert token_of(tab.receive_json()) not in (None, planted)
+    own = tls | {"cookie": f"{COOKIE}={planted}; __Host-{COOKIE}={'s' * 43}"}
+    with _visitors().websocket_connect("/ws", headers=own) as tab:
+        assert token_of(tab.receive_json()) == "s" * 43
+
+
+@pytest.mark.parametrize(
+    ("origin", "welcome"),
+    [
+        (None, True),
+        ("https://faces.example.org", True),
+        ("https://evil.example", False),
+        ("https://faces.example.org.evil.example", False),
+        ("http://localhost:9999", False),
+        ("https://[", False),
+        ("null", False),
+        ("https://friend.example", True),
+        ("https://public.example", True),
+    ],
+)
+def test_a_page_of_another_host_opens_nothing_and_makes_the_server_ask_nobody(
+    origin: str | None, welcome: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options = {"server.enableCORS": True, "server.corsAllowedOrigins": ["https://friend.example"]}
+    options |= {"browser.serverAddress": "public.example"}
+    monkeypatch.setattr("dashboard.guards.st.get_option", options.__getitem__)
+    monkeypatch.setattr("dashboard.guards.config.is_manually_set", lambda name: True)
+
+    async def tab(websocket: WebSocket) -> None:
+        await websocket.accept()
+
+    client = TestClient(Starlette(routes=[WebSocketRoute("/ws", tab)], middleware=[Middleware(SameOrigin)]))
+    headers = {"host": "faces.example.org"} | ({} if origin is None else {"origin": origin})
+    if welcome:
+        with client.websocket_connect("/ws", headers=headers):
+            return
+    with pytest.raises(WebSocketDisconnect) as caught, client.websocket_connect("/ws", headers=headers):
+        pass
+    assert caught.value.code == 1008
+    assert SameOrigin in [entry.cls for entry in middleware(Settings())]
 
 
 @pytest.mark.parametrize("cookie", [None, f"{COOKIE}=guessed", f"x=1; {COOKIE}=", f'"; {COOKIE}=a b'])

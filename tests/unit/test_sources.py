@@ -7,6 +7,7 @@ import os
 import pickle
 import stat
 import struct
+import tracemalloc
 import zipfile
 from pathlib import Path
 
@@ -247,6 +248,21 @@ def test_a_member_that_lies_about_its_size_is_an_error_not_a_flood(tmp_path):
     (source,) = from_zip(path)
     with pytest.raises(SourceError, match="cannot be unpacked"):
         source.read()
+
+
+@pytest.mark.parametrize("method", [zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_methods_that_are_unpacked_whole_are_refused(tmp_path, method):
+    path = make_zip(tmp_path / "a.zip", [("a.png", bytes(50 * 2**20))], method)
+    content = bytearray(path.read_bytes())
+    struct.pack_into("<I", content, content.index(b"PK\x01\x02") + 24, 1000)  # states a thousand bytes
+    path.write_bytes(content)
+    assert "Deflate" in reasons(from_zip(path))["a.png"]
+    tracemalloc.start()
+    with pytest.raises(SourceError, match="cannot be unpacked"):
+        Source("a.png", path, "a.png").read()
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 2**20
 
 
 @pytest.mark.parametrize(

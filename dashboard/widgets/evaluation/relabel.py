@@ -10,7 +10,7 @@ import streamlit as st
 from dashboard import resources, session, words
 from dashboard.intake import IntakeError
 from dashboard.jobs import Busy, Job
-from dashboard.relabel import CHOICES, Correction, copy_run, corrected, manifest
+from dashboard.relabel import CHOICES, Correction, copy_run, corrected, manifest_csv
 from dashboard.settings import get_settings
 from dashboard.start import check_room
 from dashboard.store import StoreError
@@ -67,7 +67,7 @@ def _editor(job: Job, result: EvaluationResult, changes: dict[str, Correction]) 
             "Group": [
                 group if entry.group is None else entry.group for entry, group in zip(now, shown["group"], strict=True)
             ],
-            "Probability AI": shown["p_fake"],
+            "Probability AI": shown["p_fake"].clip(*words.UNCERTAIN),
         }
     )
     edited = st.data_editor(
@@ -119,7 +119,7 @@ def _save(job: Job, result: EvaluationResult, changes: dict[str, Correction]) ->
     with st.container(horizontal=True):
         st.download_button(
             "Manifest as CSV",
-            data=lambda: manifest(labelled).to_csv(index=False).encode(),
+            data=lambda: manifest_csv(labelled),
             file_name="manifest.csv",
             mime="text/csv",
             icon=":material/download:",
