@@ -18,6 +18,7 @@ import torch
 from benchmarks._page import write_section
 from benchmarks.faithfulness import PAGE
 from dashboard.settings import sample_dir
+from model.backbones.fuse import fused
 from model.checkpoint import CheckpointError, list_checkpoints
 from model.detector import Detector
 from model.evidence import ledger
@@ -52,9 +53,12 @@ def measure(detector: Detector, count: int, rounds: int) -> dict[str, list[float
     tensors = [detector.tensor(crop) for crop in crops]
     bias, side = float(detector.network.head.bias.detach()[0]), detector.checkpoint.framing.side
 
+    network = fused(detector.network)  # as the runtime has it
+    layout = torch.contiguous_format if network is detector.network else torch.channels_last
+
     def alone() -> None:
         with detector._lock, torch.inference_mode():
-            detector.network(torch.stack(tensors)).numpy()
+            network(torch.stack(tensors).contiguous(memory_format=layout)).numpy()
 
     def with_map() -> None:
         detector.score(tensors)

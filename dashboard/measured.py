@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from dashboard import words
 from dashboard.tasks import EvaluationResult
 from dashboard.view import Selection, View
 from model import metrics
@@ -151,11 +152,11 @@ class Measured:
             value = self._at_fpr[target]
             reason = "no real images" if not reals else "even the highest score flags too many real images"
             found.append(Preset(f"{target * 100:g} % false alarms", value, "" if value is not None else reason))
-        one = "no real images" if not reals else "no fake images"
+        one = "no real images" if not reals else "no AI images"
         value = self._at_eer
         found.append(Preset("Equal errors (EER)", value, "" if value is not None else one))
         lowest = at["cost"]["lowest"]
-        nothing = "flagging nothing is cheapest" if lowest.get("value") is not None else lowest.get("reason", one)
+        nothing = "flagging nothing is cheapest" if lowest.get("value") is not None else words.reason(lowest, one)
         found.append(Preset("Lowest cost", lowest["threshold"], "" if lowest["threshold"] is not None else nothing))
         return found
 

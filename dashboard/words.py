@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -29,10 +30,10 @@ CAM_CAVEAT = (
     "glow on every picture, a real photograph included. They show where, never how much. They are here for comparison."
 )
 CONSISTENT = {
-    FAKE: "The examined face is consistent with an AI-generated picture: it carries traces of image generators that "
-    "this detector was trained on.",
-    REAL: "The examined face is consistent with a real photograph: it carries none of the traces of image generators "
-    "that this detector was trained on. A generator that it does not know may leave none either.",
+    FAKE: "The examined face is consistent with an AI-generated picture: this detector found traces of image "
+    "generators that it was trained on.",
+    REAL: "The examined face is consistent with a real photograph: this detector found none of the traces of image "
+    "generators that it was trained on. A generator that it does not know may leave none either.",
     INCONCLUSIVE: "The examined face is consistent with either: it gives evidence in both directions, and the "
     "probability lies between the two thresholds.",
 }
@@ -44,6 +45,12 @@ INFILL_CAVEAT = (
     "A filled-in part is itself artificial, and the detector may take that as a cue: read these numbers as a hint at "
     "what the score hangs on, not as what the face would score without the part."
 )
+ONE_CLASS = (
+    "With one class alone, precision, F1 and calibration say what the set is made of, not how good the detector is: do "
+    "not quote them."
+)
+NOTHING = "\N{EN DASH}"  # in a cell of a table that has no value
+UNCERTAIN = (0.0001, 0.9999)  # a probability in a table of two decimals never reads 0 % or 100 %
 NO_ERROR_RATE = "No error rate has been measured for this checkpoint."
 STABLE = 0.7  # correlation from which a map counts as the same
 
@@ -95,9 +102,9 @@ def summary(result: ImageResult) -> str:
         return quality.explain(result.reason, result.error) or "This picture cannot be judged."
     face = "The face" if len(result.faces) == 1 else f"Face {(result.deciding_face or 0) + 1} of {len(result.faces)}"
     if result.verdict == FAKE:
-        return f"{face} carries the traces of image generators that this detector knows."
+        return f"{face} shows traces of image generators that this detector knows."
     if result.verdict == REAL:
-        return f"{face} carries none of the traces of image generators that this detector knows."
+        return f"{face} shows this detector none of the traces of image generators that it knows."
     return f"{face} gives evidence in both directions; the probability lies between the two thresholds."
 
 
@@ -297,6 +304,15 @@ def of_hundred(figure: Mapping[str, Any], what: str) -> str:
     return f"{number} {what} ({share:.1f} %{ends})"
 
 
+def reason(figure: Mapping[str, Any], otherwise: str = "not enough data") -> str:
+    """Why a figure of `model.metrics`, or its interval, is not defined, in the words of the page.
+
+    >>> reason({"value": None, "reason": "no fake images"})
+    'no AI images'
+    """
+    return str(figure.get("reason") or otherwise).replace("fake", "AI")
+
+
 def count(number: int, noun: str) -> str:
     """A number of things.
 
@@ -338,7 +354,15 @@ def size(count: int) -> str:
 def plain(text: str) -> str:
     r"""Text of unknown origin, such as a file name, made safe to stand inside Markdown.
 
+    Addresses and icons are made from text that is escaped, too; a joiner of no width keeps them apart.
+
     >>> plain("a_b*[x](y).png")
     'a\\_b\\*\\[x\\]\\(y\\).png'
+    >>> plain("www.x.org")
+    'www\u2060.x.org'
     """
-    return "".join("\\" + character if character in "\\`*_{}[]()<>#+!|~$:" else character for character in text)
+    apart = _LINKED.sub("\\g<0>\N{WORD JOINER}", text)
+    return "".join("\\" + character if character in "\\`*_{}[]()<>#+!|~$:" else character for character in apart)
+
+
+_LINKED = re.compile(r":(?=[/+a-z])|@(?=\S)|www(?=\.)", re.IGNORECASE)

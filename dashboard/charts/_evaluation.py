@@ -57,7 +57,7 @@ def confusion(matrix: np.ndarray, colours: Palette, *, chosen: str = "") -> go.F
     for name, i, j in _CELLS:
         colour = colours.on_fill if share[i, j] > 0.55 else colours.ink
         of = "real" if i == 0 else "AI"
-        rate = f"{share[i, j]:.1%} of {of}" if totals[i, 0] else f"no {of} pictures"
+        rate = f"{100 * share[i, j]:.1f} % of {of}" if totals[i, 0] else f"no {of} pictures"
         text = f"<b>{matrix[i, j]:,}</b><br><span style='font-size:12px'>{rate}</span>"
         figure.add_annotation(x=j, y=i, text=text, showarrow=False, font={"size": 22, "color": colour})
         if name == chosen:
@@ -80,7 +80,7 @@ def confusion(matrix: np.ndarray, colours: Palette, *, chosen: str = "") -> go.F
         side="top", showgrid=False, zeroline=False, tickvals=[0, 1], ticktext=predicted, tickfont=ink, range=[-0.5, 1.5]
     )
     figure.update_yaxes(
-        showgrid=False, zeroline=False, tickvals=[0, 1], ticktext=truth, tickfont=ink, range=[1.5, -0.5]
+        showgrid=False, zeroline=False, tickvals=[0, 1], ticktext=truth, tickfont=ink, title="Truth", range=[1.5, -0.5]
     )
     return figure
 
@@ -228,7 +228,7 @@ def score_histogram(
         legend={"orientation": "h", "y": 1.02, "x": 0, "yanchor": "bottom"},
     )
     ticks = _root_ticks(highest)
-    figure.update_xaxes(range=[0, 1], title="Probability of AI-generation", tickformat=".0%", nticks=6)
+    figure.update_xaxes(range=[0, 1.005], title="Probability of AI-generation", tickformat=".0%", nticks=6)
     figure.update_yaxes(title="Pictures", tickvals=np.sqrt(ticks), ticktext=[f"{tick:,}" for tick in ticks])
     return figure
 
@@ -358,7 +358,7 @@ def group_bars(frame: pd.DataFrame, mean: float | None, colours: Palette) -> go.
         Mean over all groups, drawn as a line.
     """
     shown = frame.iloc[::-1]
-    figure = blank(colours, height=70 + 30 * len(shown), bottom=40, top=10)
+    figure = blank(colours, height=76 + 30 * len(shown), bottom=46, top=10)
     tint = {"real": colours.real, "fake": colours.fake, "both": colours.inconclusive}
     low = shown["accuracy_low"].fillna(shown["accuracy"])
     high = shown["accuracy_high"].fillna(shown["accuracy"])

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
+from dashboard import words
 from dashboard.charts._base import Palette, blank
 from model.calibration import Thresholds
 
@@ -41,7 +42,7 @@ def delivery_strip(
             y=[title for title, _, _ in judged],
             mode="markers+text",
             cliponaxis=False,
-            text=[f"{value:.1%}" for _, value, _ in judged],
+            text=[words.percent(value or 0.0) for _, value, _ in judged],
             textposition=["middle left" if (value or 0.0) > 0.5 else "middle right" for _, value, _ in judged],
             textfont={"color": colours.ink, "size": 12},
             marker={
@@ -75,7 +76,7 @@ def move_bars(moves: Sequence[tuple[str, float]], colours: Palette) -> go.Figure
             y=[title for title, _ in moves],
             orientation="h",
             marker={"color": [colours.fake if value > 0 else colours.real for value in values]},
-            text=[f"{value:+.2f}" for value in values],
+            text=[words.signed(value) for value in values],
             textposition="outside",
             textfont={"color": colours.ink, "size": 12},
             cliponaxis=False,

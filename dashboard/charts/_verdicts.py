@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
+from dashboard import words
 from dashboard.charts._base import Palette, blank
 from dashboard.overlay import cell_limit, colourise
 from model.calibration import Thresholds
@@ -27,8 +28,11 @@ def verdict_scale(p_fake: float, thresholds: Thresholds, verdict: str, colours: 
             type="rect", x0=low, x1=high, y0=0, y1=1, fillcolor=colour, opacity=0.85, line={"width": 0}, layer="below"
         )
         if high - low >= 0.2:
+            middle = (low + high) / 2
+            if abs(p_fake - middle) < 0.15:  # the pointer would cross the name
+                middle = (low + middle) / 2 if p_fake > middle else (middle + high) / 2
             figure.add_annotation(
-                x=(low + high) / 2, y=0.5, text=name, showarrow=False, font={"size": 12, "color": colours.on_fill}
+                x=middle, y=0.5, text=name, showarrow=False, font={"size": 12, "color": colours.on_fill}
             )
     for limit in (thresholds.real, thresholds.fake):
         figure.add_shape(type="line", x0=limit, x1=limit, y0=0, y1=1, line={"color": colours.surface, "width": 2})
@@ -89,7 +93,7 @@ def ledger_bars(frame: pd.DataFrame, colours: Palette) -> go.Figure:
             y=rows["region"],
             orientation="h",
             marker={"color": [colours.fake if value > 0 else colours.real for value in rows["log_odds"]]},
-            text=[f"{value:+.2f}" for value in rows["log_odds"]],
+            text=[words.signed(value) for value in rows["log_odds"]],
             textposition="outside",
             textfont={"color": colours.ink, "size": 12},
             cliponaxis=False,

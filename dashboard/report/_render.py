@@ -13,8 +13,8 @@ import pandas as pd
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from PIL import Image
 
+from dashboard import words
 from dashboard.report import _svg
-from dashboard.words import HONEST_USE
 from model import imaging, metrics
 from model.dataset import LABELS, label_of
 
@@ -27,6 +27,7 @@ OUTCOME_TITLES = {
     "not_applicable": "Not applicable",
     "error": "Not readable",
 }
+_ABBREVIATIONS = frozenset({"aurc", "ece", "eer", "fpr", "ppv", "sha256", "tpr"})
 FIGURES = (  # key, title, meaning, whether it is a share
     ("accuracy", "Accuracy", "right among all scored images", True),
     ("balanced_accuracy", "Balanced accuracy", "mean of recall and specificity", True),
@@ -34,11 +35,11 @@ FIGURES = (  # key, title, meaning, whether it is a share
     ("recall", "Recall", "flagged among the AI-generated", True),
     ("specificity", "Specificity", "not flagged among the real", True),
     ("fpr", "False positive rate", "flagged among the real", True),
-    ("f1", "F1", "harmonic mean of precision and recall", False),
+    ("f1", "F1", "harmonic mean of precision and recall", True),
     ("roc_auc", "ROC AUC", "chance that an AI-generated image scores above a real one", False),
     ("average_precision", "Average precision", "area under the precision-recall curve", False),
     ("eer", "Equal error rate", "where both kinds of error are equally frequent", True),
-    ("ece", "Calibration error (ECE)", "mean distance between score and observed share", False),
+    ("ece", "Calibration error (ECE)", "mean distance between score and observed share", True),
     ("brier", "Brier score", "mean squared error of the score", False),
     ("aurc", "AURC", "mean error rate as the most certain images are kept", False),
 )
@@ -92,12 +93,14 @@ def render(
     scored = images[_is_scored(images)]
     y, p = scored["label"].to_numpy(dtype=int), pd.to_numeric(scored["p_fake"]).to_numpy(dtype=float)
     threshold = figures["threshold"]
-    findings = figures.get("audit", ()) if audit is None else audit
+    findings = [_as_dict(finding) for finding in (figures.get("audit", ()) if audit is None else audit)]
+    severities = [str(finding["severity"]) for finding in findings]
     return _environment.get_template("report.html.j2").render(
         title=title,
         created=created,
         m=figures,
-        findings=[_as_dict(finding) for finding in findings],
+        findings=findings,
+        counts={name: severities.count(name) for name in ("severe", "warning") if name in severities},
         figures=[
             {"title": name, "meaning": meaning, "figure": rate(figures[key], share=share)}
             for key, name, meaning, share in FIGURES
@@ -108,9 +111,12 @@ def render(
         charts=_charts(figures, y, p, images, threshold),
         errors=_worst(scored, y, p, threshold, thumbnails or {}),
         limits=limits(figures),
-        honest_use=HONEST_USE,
+        honest_use=words.HONEST_USE,
+        one_class=words.ONE_CLASS,
         facts=dict(facts or {}),
         rate=rate,
+        heading=_heading,
+        plain=_plain,
     )
 
 
@@ -125,7 +131,7 @@ def rate(entry: Mapping[str, Any], *, share: bool = True) -> str:
     'not defined: no real images'
     """
     if entry["value"] is None:
-        return f"not defined: {entry.get('reason', 'unknown')}"
+        return f"not defined: {words.reason(entry)}"
     scale, digits, unit = (100, 1, " %") if share else (1, 3, "")
     text = f"{entry['value'] * scale:.{digits}f}{unit}"
     if entry["low"] is None:
@@ -162,6 +168,31 @@ def limits(figures: Mapping[str, Any]) -> list[str]:
     )
     found.append(str(figures["protocol"]["independence"]).capitalize() + ".")
     return found
+
+
+def _heading(name: str) -> str:
+    """The name of a field as a heading.
+
+    >>> _heading("tpr_at_fpr"), _heading("data_digest")
+    ('TPR at FPR', 'Data digest')
+    """
+    text = " ".join(part.upper() if part in _ABBREVIATIONS else part for part in name.split("_"))
+    return text[:1].upper() + text[1:]
+
+
+def _plain(value: object) -> str:
+    """A field of the protocol as text.
+
+    >>> _plain(["group", "light"]), _plain(None), _plain({"column": "person", "count": 3}), _plain(0.95)
+    ('group, light', 'none', 'column person, count 3', '0.95')
+    """
+    if value is None:
+        return "none"
+    if isinstance(value, Mapping):
+        return ", ".join(f"{name} {_plain(entry)}" for name, entry in value.items())
+    if isinstance(value, list | tuple):
+        return ", ".join(map(_plain, value))
+    return str(value)
 
 
 def _is_scored(images: pd.DataFrame) -> pd.Series:
@@ -204,7 +235,9 @@ def _charts(figures: Mapping[str, Any], y: Any, p: Any, images: pd.DataFrame, th
     add(
         "Risk and coverage",
         "Error rate if only the most certain images are decided.",
-        _svg.risk_coverage(metrics.risk_coverage_frame(y, p, threshold=threshold)),
+        _svg.risk_coverage(
+            metrics.risk_coverage_frame(y, p, threshold=threshold, unscored=figures["images"] - figures["n"])
+        ),
     )
     return charts
 

@@ -14,7 +14,7 @@ from markupsafe import Markup, escape
 from model.metrics import thin
 
 WIDTH, HEIGHT = 380, 320
-LEFT, RIGHT, TOP, BOTTOM = 52, 12, 12, 46
+LEFT, RIGHT, TOP, BOTTOM = 58, 12, 12, 46
 BLUE, ORANGE, INK, MUTED, GRID = "#2a6bab", "#d9730d", "#17212b", "#55616d", "#e2e8ed"
 
 Point = tuple[float, float]
@@ -107,16 +107,17 @@ class Chart:
         parts.append(
             Markup(
                 '<text x="{}" y="{}" text-anchor="middle">{}</text>'
-                '<text x="14" y="{y}" text-anchor="middle" transform="rotate(-90 14 {y})">{}</text>'
+                '<text x="11" y="{y}" text-anchor="middle" transform="rotate(-90 11 {y})">{}</text>'
             ).format(middle_x, HEIGHT - 8, self._x_label, self._y_label, y=middle_y)
         )
         return Markup("").join(parts)
 
     def _key_box(self) -> Markup:
         rows = [
-            Markup('<path d="M{} {y}h18" stroke="{}" stroke-width="3"/><text x="{}" y="{t}">{}</text>').format(
-                LEFT + 10, colour, LEFT + 34, escape(name), y=TOP + 14 + 16 * row, t=TOP + 18 + 16 * row
-            )
+            Markup(
+                '<path d="M{} {y}h18" stroke="{}" stroke-width="3"/>'
+                '<text x="{}" y="{t}" stroke="#fff" stroke-width="4" paint-order="stroke">{}</text>'  # above any line
+            ).format(LEFT + 10, colour, LEFT + 34, escape(name), y=TOP + 14 + 16 * row, t=TOP + 18 + 16 * row)
             for row, (name, colour) in enumerate(self._legend)
         ]
         return Markup("").join(rows)
@@ -155,7 +156,8 @@ def precision_recall(frame: pd.DataFrame, prevalence: float, point: Point | None
 
 def reliability(frame: pd.DataFrame) -> Markup:
     """Observed share of fakes against the mean score of each bin, with 95 % intervals."""
-    chart = Chart("Reliability: observed share of fakes against score", "Mean score of the bin", "Share that is fake")
+    title = "Reliability: observed share of AI-generated against score"
+    chart = Chart(title, "Mean score of the bin", "Share that is AI-generated")
     chart.line([(0, 0), (1, 1)], MUTED, dashed=True)
     for row in frame.itertuples():
         chart.line([(row.mean_score, row.low), (row.mean_score, row.high)], BLUE)

@@ -83,7 +83,7 @@ def _direction(face: FaceResult) -> str:
     regions = {name: value for name, value in face.ledger.items() if name != "bias"}
     toward_fake = sum(value for value in regions.values() if value > 0)
     toward_real = sum(value for value in regions.values() if value < 0)
-    return f"{toward_fake:+.1f} log-odds toward AI-generated, {toward_real:+.1f} toward real"
+    return f"{words.signed(toward_fake, 1)} log-odds toward AI-generated, {words.signed(toward_real, 1)} toward real"
 
 
 def strongest(face: FaceResult, count: int = 2) -> str:
@@ -113,28 +113,31 @@ def ledger_sum(face: FaceResult) -> str:
     """The line that shows that the ledger is complete: regions + bias = logit."""
     regions = sum(value for name, value in face.ledger.items() if name != "bias")
     logit = face.logit or 0.0
-    return f"Regions **{regions:+.3f}** and usual face **{face.ledger['bias']:+.3f}** make the logit **{logit:+.3f}**"
+    parts, usual, whole = (words.signed(value, 3) for value in (regions, face.ledger["bias"], logit))
+    return f"Regions **{parts}** and usual face **{usual}** make the logit **{whole}**"
 
 
 def ledger_table(face: FaceResult, *, key: str) -> None:
     """The ledger in numbers."""
     frame = charts.ledger_frame(face.ledger, face.regions_share).drop(columns="name")
     frame.insert(4, "density", frame["share"] / frame["area"].where(frame["area"] > 0))
+    frame[["share", "area"]] *= 100
     st.dataframe(
         frame,
         hide_index=True,
         height="content",
         key=key,
+        placeholder=words.NOTHING,
         column_config={
             "region": st.column_config.TextColumn("Region", pinned=True),
             "log_odds": st.column_config.NumberColumn(
                 "Log-odds", format="%+.3f", help="Positive: toward AI-generated. The column sums to the logit."
             ),
             "share": st.column_config.NumberColumn(
-                "Share of evidence", format="percent", help="Part of all evidence, whatever its direction."
+                "Share of evidence", format="%.1f %%", help="Part of all evidence, whatever its direction."
             ),
             "area": st.column_config.NumberColumn(
-                "Share of area", format="percent", help="Part of the face crop that the region covers."
+                "Share of area", format="%.1f %%", help="Part of the face crop that the region covers."
             ),
             "density": st.column_config.NumberColumn(
                 "Share per area",

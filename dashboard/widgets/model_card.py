@@ -19,7 +19,7 @@ def model_card(info: CheckpointInfo, *, default: bool, active: bool, choose: Cal
         st.subheader(words.plain(info.name), anchor=False)
         with st.container(horizontal=True, vertical_alignment="center"):
             if default:
-                st.badge("Default", icon=":material/star:", color="primary")
+                st.badge("Default", icon=":material/star:", color="gray")
             if active:
                 st.badge("In use in this tab", icon=":material/check:", color="green")
             else:
@@ -119,6 +119,11 @@ def _figures(metrics: Mapping[str, Any]) -> None:
                 st.metric(f"{title}, worst", show(float(folds[column].min())), border=True)
         _table(folds, "Leave-one-out figures, worst first")
         st.caption("This is what to expect in the wild: each row was left out of training, then tested.")
+    else:
+        st.caption(
+            ":material/info: Not measured on generators and photographs it never saw. Expect less there than the "
+            "figures below, and do not compare these with figures on unseen ones."
+        )
     if not sets.empty:
         st.markdown("**On sources it knows**")
         _table(sets, "Measured figures per set of pictures")
@@ -131,8 +136,11 @@ def _table(frame: pd.DataFrame, alt: str) -> None:
         if name == "ROC AUC":
             config[name] = st.column_config.NumberColumn(format="%.3f")
         elif frame[name].max() <= 1:
-            config[name] = st.column_config.NumberColumn(format="percent")
-    st.dataframe(frame, hide_index=True, height="content", column_config=config, alt=alt)
+            config[name] = st.column_config.NumberColumn(format="%.1f %%")
+            frame = frame.assign(**{name: 100 * frame[name]})
+        else:
+            config[name] = st.column_config.NumberColumn(format="localized")
+    st.dataframe(frame, hide_index=True, height="content", placeholder=words.NOTHING, column_config=config, alt=alt)
 
 
 def _thresholds(info: CheckpointInfo) -> None:
@@ -174,7 +182,7 @@ def _details(info: CheckpointInfo) -> None:
         "Architecture": f"{words.plain(str(header['architecture']))}, {framing.side} × {framing.side} px",
         "Licence": words.plain(str(header["licence"])),
         "Created": words.plain(str(header["created"])),
-        "Calibration": f"temperature {header['temperature']:.3f}, bias {header['calibration_bias']:+.3f}",
+        "Calibration": f"temperature {header['temperature']:.3f}, bias {words.signed(header['calibration_bias'], 3)}",
         "File": f"{words.plain(info.path.name)}, {words.size(info.path.stat().st_size)}",
         "SHA-256": f"`{info.sha256}`",
     }

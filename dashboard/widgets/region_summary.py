@@ -42,7 +42,7 @@ def region_panel(predictions: pd.DataFrame, by: str = "group", *, key: str = "re
     )
     with st.expander("In numbers", icon=":material/table_rows:"):
         st.dataframe(
-            frame.drop(columns="region"),
+            frame.drop(columns="region").assign(share=100 * frame["share"], decides=100 * frame["decides"]),
             hide_index=True,
             key=f"{key}_table",
             column_config={
@@ -50,10 +50,10 @@ def region_panel(predictions: pd.DataFrame, by: str = "group", *, key: str = "re
                 "images": "Images",
                 "label": "Region",
                 "log_odds": st.column_config.NumberColumn("Mean log-odds", format="%+.3f"),
-                "share": st.column_config.NumberColumn("Share of evidence", format="percent"),
+                "share": st.column_config.NumberColumn("Share of evidence", format="%.1f %%"),
                 "decides": st.column_config.NumberColumn(
                     "Decides",
-                    format="percent",
+                    format="%.1f %%",
                     help="Images where no other region speaks louder for the side that the score fell on.",
                 ),
             },

@@ -117,5 +117,5 @@ def file_facts(result: ImageResult) -> None:
         if result.notes:
             facts["Decoding"] = "; ".join(words.plain(note) for note in result.notes)
         if result.logit is not None:
-            facts["Logit"] = f"{result.logit:+.3f} log-odds before calibration"
+            facts["Logit"] = f"{words.signed(result.logit, 3)} log-odds before calibration"
         st.table(facts, border="horizontal", alt="Facts about the file and the check")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import io
 import json
 from pathlib import Path
@@ -13,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as hypothesis
 from streamlit.testing.v1 import AppTest
 
-from dashboard import relabel, report, resources, tasks
+from dashboard import relabel, report, resources, tasks, words
 from dashboard.jobs import Job
 from dashboard.measured import Measured
 from dashboard.people import LOCAL
@@ -23,7 +24,7 @@ from dashboard.widgets.evaluation import calibration, confusion, groups
 from dashboard.widgets.evaluation.curves import near
 from dashboard.widgets.evaluation.figures import figure_text
 from model import metrics
-from model.dataset import from_manifest
+from model.dataset import LabelledSet, from_manifest
 from model.detector import Detector
 
 from .conftest import ROOT, open_page, picture
@@ -204,6 +205,15 @@ def test_a_cell_shows_exactly_its_images_by_certainty(app_home: Path, cell: str)
     assert f"{len(own)} picture" in text_of(app)
 
 
+def test_a_card_says_what_its_picture_is_and_how_it_was_judged(app_home: Path) -> None:
+    run = kept()
+    for cell, title in (("FP", "False alarm"), ("TN", "Real passed")):
+        marks = (":green[:material/check:]", ":red[:material/close:]")
+        cards = [entry.value for entry in visit(run, only_cell=cell).markdown if entry.value.startswith(marks)]
+        assert cards
+        assert all(card.endswith(title) for card in cards)
+
+
 def test_search_order_and_pages(app_home: Path) -> None:
     run = kept()
     app = visit(run, order="name")
@@ -300,6 +310,8 @@ def test_every_tab_stands_on_degenerate_sets(app_home: Path, tab: str, plan: Pla
         assert "no real images" in " ".join(metric.delta for metric in app.metric)
     if not plan.fake:
         assert now["AI-generated found"] == now["Equal error rate"] == "undefined"
+        assert "no AI images" in " ".join(metric.delta for metric in app.metric)
+    assert (words.ONE_CLASS in text_of(app)) == (not (plan.real and plan.fake))
 
 
 def test_a_set_without_any_score_says_so(app_home: Path) -> None:
@@ -358,6 +370,16 @@ def test_two_runs_are_compared_with_a_paired_test(app_home: Path) -> None:
     assert len(apart) == expected["agreement"]["disagree"]
 
 
+def test_no_probability_in_a_table_reads_as_certain(app_home: Path) -> None:
+    first, second = kept(Plan(name="first", shift=20)), kept(Plan(name="second", shift=25))
+    app = visit(first, other=second.id)
+    app.session_state[f"compare_kind_{first.id}"] = "neither"
+    app.run()
+    table = next(frame.value for frame in app.dataframe if "Truth" in frame.value)
+    assert measured(first).scored.p.max() > words.UNCERTAIN[1]
+    assert set(table["A"]) == set(table["B"]) == {words.UNCERTAIN[1]}
+
+
 def test_corrections_make_a_new_run_and_leave_the_old_one(app_home: Path) -> None:
     run = kept()
     before = {path.name: path.read_bytes() for path in run.folder.iterdir() if path.is_file()}
@@ -403,10 +425,23 @@ def test_a_manifest_of_corrections_is_read_back(app_home: Path, tmp_path: Path) 
     labelled = relabel.corrected(own.result.labelled, {name: relabel.Correction(label="fake")})
     root = resources.job_queue().store.folder / own.result.bulk.sources[0].location.parts[-5]  # type: ignore[attr-defined]
     table = tmp_path / "manifest.csv"
-    relabel.manifest(labelled).to_csv(table, index=False)
+    table.write_bytes(relabel.manifest_csv(labelled))
     found = from_manifest(table, root=root / "uploads")
     assert found.counts == {"real": 3, "fake": 5}
     assert found.frame.set_index("name").loc[name, "label"] == 1
+
+
+def test_a_manifest_of_corrections_runs_nothing_in_a_spreadsheet(tmp_path: Path) -> None:
+    names = ["=1+1.png", "real/a.png", "'-2.png"]
+    for name in names:
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    rows = {"name": names, "label": 0, "label_name": "real", "group": "=cmd()", "source": "s", "@extra": "+1"}
+    table = tmp_path / "manifest.csv"
+    table.write_bytes(relabel.manifest_csv(LabelledSet([], pd.DataFrame(rows), pd.DataFrame(), [])))
+    cells = [cell for line in csv.reader(table.read_text("utf-8").splitlines()) for cell in line]
+    assert not [cell for cell in cells if cell[:1] in ("=", "+", "-", "@")]
+    assert [source.name for source in from_manifest(table).sources] == names
 
 
 def test_labels_are_corrected_in_the_page(app_home: Path) -> None:

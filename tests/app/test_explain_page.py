@@ -71,7 +71,7 @@ def test_another_face_is_chosen_and_explained(app: AppTest) -> None:
     chooser.set_value(other).run()
     assert not app.exception
     assert [element.value for element in app.markdown if element.value.startswith("Regions")] != line
-    assert f"{found.result.faces[other].logit:+.3f}" in text_of(app)
+    assert words.signed(found.result.faces[other].logit, 3) in text_of(app)
 
 
 def test_a_picture_without_a_face_can_still_be_handed_over(app: AppTest) -> None:

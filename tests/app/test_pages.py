@@ -78,7 +78,8 @@ def test_explain_keeps_the_picture_and_adds_up_to_the_logit(app: AppTest) -> Non
     open_page(app, "explain")
     assert not app.exception
     line = next(element.value for element in app.markdown if element.value.startswith("Regions"))
-    regions, bias, logit = (float(number) for number in re.findall(r"[+-]\d+\.\d+", line))
+    numbers = re.findall(r"\*\*(.+?)\*\*", line.replace("\N{MINUS SIGN}", "-"))
+    regions, bias, logit = map(float, numbers)
     assert regions + bias == pytest.approx(logit, abs=2e-3)
     assert app.session_state["picture"].name == "face.png"
 

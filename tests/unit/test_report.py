@@ -17,6 +17,7 @@ from PIL import Image
 from dashboard.report import render
 from dashboard.report._render import limits, rate
 from dashboard.report._svg import Chart, _round_up
+from dashboard.words import ONE_CLASS
 from model import metrics
 from model.audit import Finding
 
@@ -110,6 +111,24 @@ def test_every_figure_is_on_the_page(page, figures):
         assert text in page
 
 
+def test_what_spoils_the_figures_is_said_before_them(page, frame, figures):
+    assert "audit of the set below: 1 severe" in page[: page.index("What was measured")]
+    assert "audit of the set below" not in render(figures, frame, [])
+
+
+def test_the_protocol_is_in_words(page):
+    for heading, value in (("EER", "FPR = FNR on"), ("Columns", "group"), ("Clusters", "none")):
+        assert re.search(rf'<th scope="row">{heading}</th><td class="name">{value}', page)
+
+
+def test_pictures_without_a_score_are_never_decided_in_the_risk_curve(frame):
+    part = frame.copy()
+    part.loc[part.index[:100], ["verdict", "p_fake"]] = ["not_applicable", np.nan]
+    chart = re.findall(r"<svg.*?</svg>", render(metrics.evaluate(part, resamples=20), part), flags=re.DOTALL)[-1]
+    ends = [float(point.split(",")[0]) for point in re.findall(r'points="([^"]+)"', chart)[-1].split()]
+    assert max(ends) == pytest.approx((58 + 368) / 2)  # half of all pictures
+
+
 def test_counts_on_the_page_are_those_of_the_metrics(page, figures):
     rows = re.findall(r'<tr><th scope="row">(?:Real photograph|AI-generated)</th>(.*?)</tr>', page)
     cells = [[int(cell) for cell in re.findall(r">(\d+)<", row)] for row in rows]
@@ -180,6 +199,7 @@ def test_one_class_alone_gives_a_page_without_invented_figures(frame, label):
     tags(text)
     assert "not defined: no " in text
     assert "Only one class could be scored" in text
+    assert ONE_CLASS in text[: text.index("What was measured")]
     assert "<h3>ROC curve<" not in text
 
 
@@ -212,4 +232,4 @@ def test_axes_end_at_round_numbers(value, end):
 def test_points_outside_the_axes_stay_inside_the_picture():
     chart = Chart("t", "x", "y")
     chart.line([(-1, 2), (3, -4)], "red")
-    assert 'points="52.0,12.0 368.0,274.0"' in chart.svg()
+    assert 'points="58.0,12.0 368.0,274.0"' in chart.svg()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -130,3 +131,13 @@ def test_every_bundled_checkpoint_states_its_error_rates(bundled: CheckpointInfo
     assert text.endswith(f"From the card of {bundled.name} on the Models page.")
     moved = dataclasses.replace(bundled.thresholds, fake=1.0, custom=True)
     assert "set by hand" in words.stated_error_rates(bundled, verdict, moved)
+
+
+@pytest.mark.parametrize(
+    "text", ["https://evil.example", "see WWW.evil.example", "mail@evil.example", ":material/home:", "x:cat:"]
+)
+def test_text_of_unknown_origin_becomes_no_link_and_no_icon(text: str) -> None:
+    shown = words.plain(text).replace("\\", "")  # as Markdown takes it before it looks for addresses
+    assert shown.replace("\N{WORD JOINER}", "") == text
+    assert not re.search(r"https?://|www\.|\w@\w|:material/|:cat:", shown, re.IGNORECASE)
+    assert words.plain("Took 12:30, so: done.") == "Took 12\\:30, so\\: done."

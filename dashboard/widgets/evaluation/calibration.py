@@ -7,7 +7,7 @@ from typing import Any
 
 import streamlit as st
 
-from dashboard import charts
+from dashboard import charts, words
 from dashboard.measured import Measured
 from dashboard.view import Selection, View
 from dashboard.widgets import appearance
@@ -33,6 +33,8 @@ def calibration(job_id: str, measured: Measured, view: View, at: Mapping[str, An
             "the most certain pictures are kept.",
             share=False,
         )
+    if not measured.both:
+        st.info(words.ONE_CLASS, icon=":material/info:")
     st.markdown("**Stated against observed**")
     key = f"reliability_{job_id}"
     st.plotly_chart(

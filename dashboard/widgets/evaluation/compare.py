@@ -15,10 +15,9 @@ from dashboard.jobs import Job
 from dashboard.measured import Measured
 from dashboard.store import DONE, EVALUATION, Run, StoreError
 from dashboard.view import View
-from dashboard.widgets import appearance
+from dashboard.widgets import appearance, pictures
 from dashboard.widgets.evaluation import state
 from dashboard.widgets.evaluation.figures import figure_text
-from dashboard.widgets.evaluation.images import small
 from model import metrics
 from model.dataset import LABELS
 
@@ -165,7 +164,9 @@ def _side_by_side(job: Job, measured: Measured, own: Run, other: Run, view: View
             for name, title in _DIFFERENCES.items()
             if name in figures["differences"]
         ]
-        st.dataframe(pd.DataFrame(rows), hide_index=True, alt="Differences of all figures with 95 % intervals")
+        st.dataframe(
+            pd.DataFrame(rows), hide_index=True, height="content", alt="Differences of all figures with 95 % intervals"
+        )
         st.caption(words.plain(figures["protocol"]["differences"]) + ".")
     _disagreements(job, measured, found.images, view)
 
@@ -203,27 +204,29 @@ def _verdict(figures: Mapping[str, Any]) -> None:
         ):
             st.metric(title, f"{agreement[name]:,}", border=True)
     if test["p_value"] is None:
-        st.markdown(f"McNemar's test: undefined, {test['reason']}.")
+        st.markdown(f"McNemar's test: undefined, {words.reason(test)}.")
         return
     better = "A" if agreement["only_a"] > agreement["only_b"] else "B"
     clear = test["p_value"] < 0.05
     value = "under 0.0001" if test["p_value"] < 0.0001 else f"{test['p_value']:.4f}"
     st.markdown(
-        (f"**{better} errs less often.** " if clear else "**No clear difference.** ")
+        (f"**{better} errs less often.** " if clear else "**No clear difference in the number of errors.** ")
         + f"McNemar's test: p = {value} ({test['method']}): "
         + (
             "runs that err equally often would rarely differ this much on the same pictures."
             if clear
-            else "runs that err equally often would differ this much by chance."
+            else "runs that err equally often may well differ this much by chance."
         )
     )
 
 
 def _difference(entry: Mapping[str, Any]) -> dict[str, str]:
     if entry["value"] is None:
-        return {"A less B": "undefined", "95 % interval": str(entry.get("reason", ""))}
-    interval = "" if entry["low"] is None else f"{entry['low']:+.4f} to {entry['high']:+.4f}"
-    return {"A less B": f"{entry['value']:+.4f}", "95 % interval": interval or str(entry.get("reason", ""))}
+        return {"A less B": "undefined", "95 % interval": words.reason(entry)}
+    value = words.signed(entry["value"], 4)
+    if entry["low"] is None:
+        return {"A less B": value, "95 % interval": words.reason(entry, "no interval")}
+    return {"A less B": value, "95 % interval": f"{words.signed(entry['low'], 4)} to {words.signed(entry['high'], 4)}"}
 
 
 def _curves(job_id: str, a: Measured, b: Measured) -> None:
@@ -273,8 +276,8 @@ def _disagreements(job: Job, measured: Measured, images: pd.DataFrame, view: Vie
                 {
                     "Picture": shown["path"],
                     "Truth": [{"real": "Real", "fake": "AI-generated"}[LABELS[label]] for label in shown["label"]],
-                    "A": shown["p_a"],
-                    "B": shown["p_b"],
+                    "A": shown["p_a"].clip(*words.UNCERTAIN),
+                    "B": shown["p_b"].clip(*words.UNCERTAIN),
                     "Right": shown["right"].map({"a": "A", "b": "B", "both": "both", "neither": "neither"}),
                 }
             ),
@@ -296,7 +299,7 @@ def _disagreements(job: Job, measured: Measured, images: pd.DataFrame, view: Vie
     name = str(shown["path"].iloc[rows[0] if rows and rows[0] < len(shown) else 0])
     place = {source.name: position for position, source in enumerate(measured.result.bulk.sources)}.get(name)
     with detail, st.container(border=True):
-        picture = None if place is None else small(job.id, place, measured)
+        picture = None if place is None else pictures.small(job.id, place, measured.result.bulk)
         if picture is not None:
             st.image(picture, width="stretch", alt=f"The picture {name}")
         st.caption(words.plain(name))

@@ -49,7 +49,10 @@ def curves(job_id: str, measured: Measured, view: View, at: Mapping[str, Any]) -
             alt=f"{title}; at the threshold {fpr:.1%} false alarms and {recall:.1%} found",
         )
         if name == "det":
-            st.caption("Both errors on normal-deviate axes: low rates stay apart, straight lines are normal scores.")
+            st.caption(
+                "Both errors on normal-deviate axes: low rates stay apart, straight lines are normal scores. A rate of "
+                "0 % or 100 % has no place on them: the curve ends before it, the dot stays at the edge."
+            )
 
 
 def near(measured: Measured) -> Callable[[Any], dict[str, object] | None]:

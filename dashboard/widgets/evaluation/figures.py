@@ -7,9 +7,11 @@ from typing import Any
 
 import streamlit as st
 
+from dashboard import words
+
 
 def figure_text(entry: Mapping[str, Any], *, share: bool = True) -> tuple[str, str]:
-    """A figure and its 95 % interval as text; a dash and the reason where it is not defined.
+    """A figure and its 95 % interval as text; the reason where it is not defined, the lower limit where it is infinite.
 
     >>> figure_text({"value": 0.9612, "low": 0.95, "high": 0.9701})
     ('96.1 %', '95.0 – 97.0 %')
@@ -17,18 +19,23 @@ def figure_text(entry: Mapping[str, Any], *, share: bool = True) -> tuple[str, s
     ('0.961', '0.950 – 0.970')
     >>> figure_text({"value": None, "low": None, "high": None, "reason": "no real images"})
     ('undefined', 'no real images')
+    >>> figure_text({"value": None, "low": 8.4531, "high": None}, share=False)
+    ('infinite', 'at least 8.453')
     """
-    if entry.get("value") is None:
-        return "undefined", str(entry.get("reason") or "not enough data")
     scale, digits, unit = (100, 1, " %") if share else (1, 3, "")
 
     def show(value: float) -> str:
-        return f"{value * scale:.{digits}f}"
+        return f"{value * scale:.{digits}f}".replace("-", "\N{MINUS SIGN}")
 
+    low, high = entry.get("low"), entry.get("high")
+    if entry.get("value") is None:
+        if low is not None:
+            return "infinite", f"at least {show(low)}{unit}"
+        return "undefined", words.reason(entry)
     text = show(entry["value"]) + unit
-    if entry.get("low") is None or entry.get("high") is None:
-        return text, str(entry.get("reason") or "no interval")
-    return text, f"{show(entry['low'])} – {show(entry['high'])}{unit}"
+    if low is None or high is None:
+        return text, words.reason(entry, "no interval")
+    return text, f"{show(low)} – {show(high)}{unit}"
 
 
 def card(label: str, entry: Mapping[str, Any], meaning: str, *, share: bool = True) -> None:

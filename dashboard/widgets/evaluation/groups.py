@@ -91,7 +91,7 @@ def _summary(over: Mapping[str, Any]) -> None:
 
 
 def _table(frame: pd.DataFrame, job_id: str) -> None:
-    share = st.column_config.NumberColumn(format="percent")
+    share = st.column_config.NumberColumn(format="%.1f %%")
     shares = ["Right", *(name + end for name in ("Found", "False alarms") for end in ("", ", from", ", to"))]
     st.dataframe(
         pd.DataFrame(
@@ -99,17 +99,18 @@ def _table(frame: pd.DataFrame, job_id: str) -> None:
                 "Group": frame["group"],
                 "Truth": frame["label"].map(_TRUTHS),
                 "Pictures": frame["n"],
-                "Right": frame["accuracy"],
-                "Found": frame["recall"],
-                "Found, from": frame["recall_low"],
-                "Found, to": frame["recall_high"],
-                "False alarms": frame["fpr"],
-                "False alarms, from": frame["fpr_low"],
-                "False alarms, to": frame["fpr_high"],
+                "Right": 100 * frame["accuracy"],
+                "Found": 100 * frame["recall"],
+                "Found, from": 100 * frame["recall_low"],
+                "Found, to": 100 * frame["recall_high"],
+                "False alarms": 100 * frame["fpr"],
+                "False alarms, from": 100 * frame["fpr_low"],
+                "False alarms, to": 100 * frame["fpr_high"],
             }
         ),
         hide_index=True,
         key=f"group_table_{job_id}",
         column_config=dict.fromkeys(shares, share),
+        placeholder=words.NOTHING,
         alt="Rates per group with 95 % intervals, worst first",
     )

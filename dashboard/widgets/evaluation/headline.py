@@ -39,7 +39,7 @@ def whatever_the_threshold(figures: Mapping[str, Any]) -> None:
         there, missing = ("real", "AI-generated") if figures["n_real"] else ("AI-generated", "real")
         st.markdown(
             f":material/info: Only {there} pictures were scored. Curves need both classes; every figure that needs "
-            f"{missing} pictures is undefined, and the others stand."
+            f"{missing} pictures is undefined. {words.ONE_CLASS}"
         )
     nothing = {"value": None, "reason": "not computed"}
     with st.grid(6, min_column_width=150):

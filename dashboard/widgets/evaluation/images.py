@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-import base64
-import io
 from dataclasses import replace
 
 import streamlit as st
 
-from dashboard import from_run, overlay, resources, session, tasks, words
-from dashboard.examination import Picture, examine
-from dashboard.jobs import JobError
+from dashboard import from_run, words
 from dashboard.measured import Measured, Rows
 from dashboard.view import CELLS, Selection, View
+from dashboard.widgets import pictures
 from dashboard.widgets.evaluation import state
-from model.sources import SourceError
 
 PAGE = 12
-THUMBNAIL = 220  # px
 CELL_TITLES = {"FP": "False alarms", "FN": "Missed AI", "TP": "AI found", "TN": "Real passed"}
 _ALL = "all"
 _ORDERS = {
@@ -131,13 +126,9 @@ def _card(job_id: str, measured: Measured, view: View, row: int, threshold: floa
     position = int(measured.positions[row])
     with st.container(border=True, gap="xsmall"):
         slot = st.empty()
-        picture = small(job_id, position, measured)
-        if picture is None:
-            slot.caption(":material/broken_image: can no longer be read")
-        else:
-            slot.image(picture, width="stretch", alt=f"{CELL_TITLES[cell]}: {name}")
+        pictures.show(slot, job_id, position, measured.result.bulk, f"{CELL_TITLES[cell]}: {name}")
         mark = ":green[:material/check:]" if fake == flagged else ":red[:material/close:]"
-        st.markdown(f"{mark} **{words.percent(score)}**")
+        st.markdown(f"{mark} **{words.percent(score)}**  \n{CELL_TITLES[cell].removesuffix('s')}")
         st.caption(words.plain(name.rsplit("/", 1)[-1]), help=words.plain(name))
         st.page_link(
             "../pages/explain.py",
@@ -148,50 +139,13 @@ def _card(job_id: str, measured: Measured, view: View, row: int, threshold: floa
     return slot
 
 
-@st.cache_data(max_entries=600, show_spinner=False, scope="session")
-def small(job_id: str, position: int, _measured: Measured) -> str | None:
-    """A small picture of a run as a `data:` address; None where it can no longer be read."""
-    try:
-        return tasks.thumbnail(_measured.result.bulk.sources[position].read(), THUMBNAIL)
-    except (SourceError, OSError):
-        return None
-
-
 def _heatmaps(job_id: str, measured: Measured, slots: list[tuple[int, st.delta_generator.DeltaGenerator]]) -> None:
-    """Replace the pictures of a page by evidence maps, one after the other; a click elsewhere ends it."""
-    for row, slot in slots:
-        try:
-            found = _heatmap(job_id, int(measured.positions[row]), measured)
-        except JobError as error:
-            st.warning(words.plain(str(error)), icon=":material/visibility_off:")
-            return
-        if found is not None:
-            slot.image(found, width="stretch", alt=f"Evidence over the face of {measured.names[row]}")
-    st.caption(
-        "Blue is evidence for a real photograph, orange for an AI-generated one, on the same scale for every picture."
-        + ("" if _clean(measured) else " Maps are of the pictures as they are, not as this run's tier brought them.")
-    )
+    """Replace the pictures of a page by evidence maps."""
+    shown = [(int(measured.positions[row]), str(measured.names[row]), slot) for row, slot in slots]
+    if pictures.heatmaps(job_id, measured.result.bulk, shown):
+        tier = "" if _clean(measured) else " Maps are of the pictures as they are, not as this run's tier brought them."
+        st.caption(pictures.LEGEND + tier)
 
 
 def _clean(measured: Measured) -> bool:
     return measured.figures["protocol"].get("tier", "clean") == "clean"
-
-
-@st.cache_data(max_entries=200, show_spinner=False, scope="session")
-def _heatmap(job_id: str, position: int, _measured: Measured) -> str | None:
-    """The evidence over the deciding face of an image, as a `data:` address; None where there is none."""
-    run = resources.job_queue().store.get(job_id, owner=session.owner())
-    if run is None:
-        return None
-    try:
-        name, data = tasks.read_again(_measured.result.bulk, position)
-    except (SourceError, OSError):
-        return None
-    found = examine(resources.detector_of(run), Picture(name, data, ""))
-    index = found.result.deciding_face
-    if index is None or found.crops[index] is None or found.result.faces[index].evidence is None:
-        return None
-    painted = overlay.overlay(found.crops[index], found.result.faces[index].evidence)  # type: ignore[arg-type]
-    buffer = io.BytesIO()
-    painted.save(buffer, "JPEG", quality=85)
-    return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode()
