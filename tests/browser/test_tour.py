@@ -139,6 +139,33 @@ def test_bulk_runs_survives_a_reload_and_downloads(visitor: Page, server: Server
     expect(page.get_by_text("How it works")).to_be_visible()
 
 
+def test_a_run_is_reviewed_as_a_gallery_and_exported(visitor: Page, server: Server, tmp_path: Path) -> None:
+    page = visitor
+    start(page, server.url, "bulk")
+    upload(page, archive(tmp_path, name="review.zip"))
+    page.get_by_role("button", name="Start").click()
+    expect(page.get_by_text(re.compile("^Took "))).to_be_visible(timeout=120_000)
+    idle(page)
+    page.get_by_text("Gallery", exact=True).click()
+    idle(page)
+    cards = page.get_by_role("link", name="Explain", exact=True)
+    expect(cards).to_have_count(7 + 1)  # and the page of this name
+    page.get_by_text("Heatmaps", exact=True).click()
+    expect(page.get_by_text(re.compile("^Blue is evidence"))).to_be_visible(timeout=60_000)
+    no_overflow(page)
+    page.get_by_text("Export pictures").click()
+    page.get_by_text(re.compile("^All that match")).click()
+    page.get_by_role("button", name="Make the ZIP file").click()
+    with page.expect_download(timeout=120_000) as download:
+        page.get_by_role("button", name=re.compile("^Save the ZIP file")).click(timeout=120_000)
+    with zipfile.ZipFile(download.value.path()) as file:
+        names = file.namelist()
+    assert "results.csv" in names
+    assert any(name.startswith("reports/") and name.endswith(".html") for name in names)
+    cards.last.click()
+    expect(page.get_by_role("heading", name="Why this verdict?")).to_be_visible()
+
+
 def test_evaluate_explains_labels_measures_and_reports(visitor: Page, server: Server, tmp_path: Path) -> None:
     page = visitor
     start(page, server.url, "evaluate")
