@@ -1,8 +1,10 @@
 """The router: which pages there are, and nothing else."""
 
+from contextlib import suppress
 from pathlib import Path
 
 import streamlit as st
+from streamlit.runtime.scriptrunner import StopException
 
 import model  # noqa: F401 - first: it makes torchvision importable for everything after it
 from dashboard import session
@@ -79,4 +81,7 @@ page = st.navigation(
     ],
     position="top",
 )
-page.run()
+# A page that stops ends here like any other. Streamlit would keep the fragments of what stood there before, and a late
+# answer from one of them, drawn where it once was, breaks the page in the browser.
+with suppress(StopException):
+    page.run()
