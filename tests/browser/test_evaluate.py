@@ -152,13 +152,17 @@ def test_a_point_of_a_curve_shows_images(evaluated: Page) -> None:
     page.get_by_role("tab", name="Curves").click()
     idle(page)
     chart = page.get_by_test_id("stPlotlyChart").first
-    chart.evaluate("element => element.scrollIntoView()")  # it may be drawn anew meanwhile
     point = chart.locator(".scatterlayer .trace").first.locator(".points path").nth(1)
     chosen = page.get_by_role("button", name=re.compile("^Probability 0"))
-    for _ in range(3):  # a click that comes while the chart is drawn again is lost
+    for _ in range(5):  # a click that comes while the chart is drawn again, or the page settles, is lost
+        chart.evaluate("element => element.scrollIntoView({block: 'center'})")
+        page.wait_for_timeout(500)
         box = point.bounding_box()
         assert box is not None
-        page.mouse.click(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+        page.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+        page.wait_for_timeout(200)
+        page.mouse.down()
+        page.mouse.up()
         idle(page)
         if chosen.count():
             break
