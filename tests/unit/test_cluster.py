@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -23,6 +24,7 @@ def ray() -> Iterator[None]:
     """A cluster of two processes on this machine."""
     if importlib.util.find_spec("ray") is None:
         pytest.skip("the extra ray is not installed")
+    os.environ.setdefault("RAY_worker_niceness", "0")  # by default workers wait for all else on the machine
     import ray
 
     yield
