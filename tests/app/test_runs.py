@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import threading
 import time
+from collections.abc import Callable
 
 import pandas as pd
 import pytest
@@ -193,9 +194,8 @@ def test_two_visitors_run_at_once_and_each_sees_their_own(app: AppTest) -> None:
         assert foreign not in text_of(visitor)
 
 
-def test_a_cancelled_run_shows_what_it_has_and_goes_on(app: AppTest, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("REALITY_CHECK_BATCH_SIZE", "1")
-    get_settings.cache_clear()
+def held_at_the_fourth() -> tuple[threading.Event, threading.Event, Callable[..., None]]:
+    """In place of `Job.advance`: sets the first event when the fourth picture is judged, and waits for the second."""
     reached, go = threading.Event(), threading.Event()
     advance = Job.advance
 
@@ -204,6 +204,14 @@ def test_a_cancelled_run_shows_what_it_has_and_goes_on(app: AppTest, monkeypatch
             reached.set()
             go.wait(30)
         advance(job, **counts)
+
+    return reached, go, slowly
+
+
+def test_a_cancelled_run_shows_what_it_has_and_goes_on(app: AppTest, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("REALITY_CHECK_BATCH_SIZE", "1")
+    get_settings.cache_clear()
+    reached, go, slowly = held_at_the_fourth()
 
     with monkeypatch.context() as patch:
         patch.setattr(Job, "advance", slowly)
@@ -233,15 +241,7 @@ def test_a_paused_run_waits_through_a_restart_until_its_owner_continues(
 ) -> None:
     monkeypatch.setenv("REALITY_CHECK_BATCH_SIZE", "1")
     get_settings.cache_clear()
-    reached, go = threading.Event(), threading.Event()
-    advance = Job.advance
-
-    def slowly(job: Job, **counts: int) -> None:
-        if job.done == 3:
-            reached.set()
-            go.wait(30)
-        advance(job, **counts)
-
+    reached, go, slowly = held_at_the_fourth()
     page, button, again = {
         BULK: ("bulk", "Start", "New run"),
         EVALUATION: ("evaluate", "Run the evaluation", "New evaluation"),
