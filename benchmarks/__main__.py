@@ -44,11 +44,13 @@ threads ({capability}), {cpu}. Figures are per processor-second (user and system
 The usual loop is ResNet-50 with pytorch-grad-cam, one face at a time: {naive:.2f} faces per processor-second with maps,
 {plain:.2f} without. Ours gives the exact map with every verdict. `finished crops` is the network alone; `from files`
 adds decoding, face finding, cutting, the facial mesh and the ledger, to both sides ({files:.2f} files per
-processor-second in the usual loop, which finds faces but draws no mesh). The share of peak is of {peak:.0f} GFLOP per
-processor-second, the best this machine did in the same minutes (convolution {convolution:.0f}, matrix product
-{product:.0f}).
+processor-second in the usual loop, which finds faces but draws no mesh). The share of peak is of the most that this
+machine did in the same minutes, in the same precision, with a 3 x 3 convolution or a matrix product of PyTorch's:
+{peaks} (10^9 operations per processor-second).
 
 {speed}
+
+What is missing in the table was refused:
 
 {refused}
 
@@ -66,8 +68,8 @@ A new process, from its first import to the verdict on one picture, processor se
 
 ## What is not here
 
-Maps cost nothing beside the verdict here, so that there is no row without them for ours. Precisions below float32 are
-admitted only through the gate of `model.runtimes`. Memory over long runs and Ray are not measured by this command.
+Maps cost nothing beside the verdict here, so that there is no row without them for ours. Memory over long runs and Ray
+are not measured by this command.
 """
 
 
@@ -97,11 +99,11 @@ def measure(options: argparse.Namespace) -> str:
     sources = _samples(options.images)
     detectors: dict[str, list[Detector]] = {}
     refused = []
-    for info, name in itertools.product(list_checkpoints(), runtimes.available()):
+    for info, name, precision in itertools.product(list_checkpoints(), runtimes.available(), runtimes.PRECISIONS):
         try:
-            detectors.setdefault(info.name, []).append(Detector.load(info.path, runtime=name))
+            detectors.setdefault(info.name, []).append(Detector.load(info.path, runtime=name, precision=precision))
         except runtimes.RuntimeRefusedError as error:
-            refused.append(f"Refused: {error}")
+            refused.append(f"- `{info.name}`, {name}-{precision}: {error}")
     reference = detectors[REFERENCE][0]
     finder, usual, peak = FaceFinder(), UsualLoop(reference), Peak()
     crops = _crops(reference, finder, sources)
@@ -134,7 +136,7 @@ def measure(options: argparse.Namespace) -> str:
                     f"{rate:.2f}",
                     f"{seconds['maps'] / alone:.1f}x",
                     f"{seconds['plain'] / alone:.1f}x",
-                    f"{rate * work_per_face / peak.value:.0%}",
+                    f"{rate * work_per_face / peak.best[detector.precision]:.0%}",
                     f"{len(sources) / whole:.2f}",
                     f"{seconds['files'] / whole:.1f}x",
                 ]
@@ -143,7 +145,7 @@ def measure(options: argparse.Namespace) -> str:
     titles += ["files/s", "usual, from files"]
     picture = next(path for path in sorted(sample_dir().glob("real/*")) if path.is_file())
     cold = [
-        [name, detector.runtime, *(f"{value:.1f}" for value in cold_start(name, detector.runtime[:-5], str(picture)))]
+        [name, detector.runtime, *(f"{value:.1f}" for value in cold_start(name, detector.runtime, str(picture)))]
         for name, several in detectors.items()
         for detector in several
     ]
@@ -157,11 +159,9 @@ def measure(options: argparse.Namespace) -> str:
         naive=len(crops) / seconds["maps"],
         plain=len(crops) / seconds["plain"],
         files=len(sources) / seconds["files"],
-        peak=peak.value,
-        convolution=peak.best["convolution"],
-        product=peak.best["matrix product"],
+        peaks=", ".join(f"{value:.0f} in {precision}" for precision, value in peak.best.items()),
         speed=table(titles, rows),
-        refused="\n".join(refused),
+        refused="\n".join(refused) or "nothing.",
         stages=table(["stage", "ms"], _stages(detectors, finder, sources)),
         cold=table(["network", "runtime", "processor s", "clock s"], cold),
     )

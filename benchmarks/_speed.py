@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import os
 import resource
 import statistics
@@ -21,7 +22,8 @@ _COLD = """
 import sys
 from pathlib import Path
 from model.detector import Detector
-result = Detector.load(sys.argv[1], runtime=sys.argv[2]).classify(Path(sys.argv[3]).read_bytes())
+runtime, precision = sys.argv[2].split("-")
+result = Detector.load(sys.argv[1], runtime=runtime, precision=precision).classify(Path(sys.argv[3]).read_bytes())
 assert result.error is None, result.error
 """
 
@@ -51,39 +53,41 @@ def gigaflops(network: LinearHeadNet, side: int) -> float:
 
 
 class Peak:
-    """The quickest float32 arithmetic that this machine was seen to do: a 3 x 3 convolution and a matrix product."""
+    """The quickest arithmetic of each precision that this machine was seen to do, by PyTorch's own routines."""
 
     def __init__(self) -> None:
-        self._convolution = nn.Conv2d(256, 256, 3, padding=1)
-        self._convolution.weight.data = self._convolution.weight.data.contiguous(memory_format=torch.channels_last)
-        self._images = torch.randn(4, 256, 28, 28).contiguous(memory_format=torch.channels_last)
-        self._matrix = torch.randn(1024, 1024)
-        self.best = {"convolution": 0.0, "matrix product": 0.0}
+        convolution = nn.Conv2d(256, 256, 3, padding=1).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        images = torch.randn(4, 256, 28, 28).contiguous(memory_format=torch.channels_last)
+        matrix = torch.randn(1024, 1024)
+        halved, half_images, half_matrix = copy.deepcopy(convolution).bfloat16(), images.bfloat16(), matrix.bfloat16()
+        small = matrix.mul(40).clamp(-127, 127).to(torch.int8)
+        self._tries: list[tuple[str, float, Callable[[], Tensor]]] = [
+            ("fp32", _CONVOLUTION, lambda: convolution(images)),
+            ("fp32", _PRODUCT, lambda: matrix @ matrix),
+            ("bf16", _CONVOLUTION, lambda: halved(half_images)),
+            ("bf16", _PRODUCT, lambda: half_matrix @ half_matrix),
+            ("int8", _PRODUCT, lambda: torch._int_mm(small, small)),
+        ]
+        self.best = dict.fromkeys((precision for precision, _, _ in self._tries), 0.0)  # 10^9 operations per second
 
     def __call__(self) -> None:
         """Try again; the best of all calls counts."""
         with torch.inference_mode():
-            for _ in range(4):
-                self._note("convolution", lambda: self._convolution(self._images), 2 * 4 * 28 * 28 * 256 * 256 * 9)
-                self._note("matrix product", lambda: self._matrix @ self._matrix, 2 * 1024**3)
+            for precision, operations, run in 4 * self._tries:
+                start = time.process_time()
+                run()
+                rate = operations / 1e9 / max(time.process_time() - start, 1e-9)
+                self.best[precision] = max(self.best[precision], rate)
 
-    @property
-    def value(self) -> float:
-        """GFLOP per processor-second."""
-        return max(self.best.values())
 
-    def _note(self, name: str, run: Callable[[], object], operations: int) -> None:
-        start = time.process_time()
-        run()
-        self.best[name] = max(self.best[name], operations / 1e9 / max(time.process_time() - start, 1e-9))
+_CONVOLUTION = 2.0 * 4 * 28 * 28 * 256 * 256 * 9  # operations
+_PRODUCT = 2.0 * 1024**3
 
 
 class UsualLoop:
     """One face at a time: a forward pass for the score, then pytorch-grad-cam for the map."""
 
     def __init__(self, detector: Detector) -> None:
-        import copy
-
         from pytorch_grad_cam import GradCAM
 
         self.network = copy.deepcopy(detector.network).requires_grad_(True)

@@ -219,7 +219,7 @@ class FrozenResNet:
         images = [normalise(_rgb(path).resize((SIDE, SIDE), Image.Resampling.BILINEAR)) for path in paths]
         batch = torch.stack(images).to(memory_format=torch.channels_last)
         with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
-            return self._network.forward_features(batch).float().mean(dim=(2, 3)).numpy()
+            return self._network.mean_cells(batch).numpy()
 
 
 class Ours:

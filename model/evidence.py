@@ -36,11 +36,9 @@ def evidence_and_logits(network: LinearHeadNet, images: Tensor) -> tuple[Tensor,
         Log-odds per cell; `evidence.sum((1, 2)) + bias == logits`.
     logits : Tensor of shape (B,), float32
     """
-    cells = network.forward_features(images).float()  # (B, C, H, W)
-    weight = network.head.weight.float()[0]  # (C,)
-    with torch.autocast(cells.device.type, enabled=False):  # the account stays exact when the features are bfloat16
-        evidence = torch.einsum("bchw,c->bhw", cells, weight) / (cells.shape[2] * cells.shape[3])
-        return evidence, evidence.sum(dim=(1, 2)) + network.head.bias.float()
+    products = network.project(images)  # (B, H, W)
+    evidence = products / (products.shape[1] * products.shape[2])
+    return evidence, evidence.sum(dim=(1, 2)) + network.head.bias.float()
 
 
 def ledger(evidence: np.ndarray, bias: float, masks: Mapping[str, np.ndarray]) -> dict[str, float]:

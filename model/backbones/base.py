@@ -49,6 +49,25 @@ class LinearHeadNet(nn.Module):
         """Images (B, 3, S, S), normalised -> cells (B, C, H, W), measured from the baseline."""
         return self.cells(self.extractor(images) - self.baseline)
 
+    def mean_cells(self, images: Tensor) -> Tensor:
+        """Images (B, 3, S, S) -> mean cell (B, C), float32: all that the head sees.
+
+        An extractor with a method `mean` of its own is asked for it, and for `project` below: it need not hold all
+        cells at once.
+        """
+        if own := getattr(self.extractor, "mean", None):
+            return own(images) - self.baseline.mean(dim=(1, 2))
+        return self.forward_features(images).float().mean(dim=(2, 3))
+
+    def project(self, images: Tensor) -> Tensor:
+        """Images (B, 3, S, S) -> each cell's product with the head's weight (B, H, W), float32."""
+        weight = self.head.weight.float()[0]  # (C,)
+        own = getattr(self.extractor, "project", None)
+        cells = self.baseline if own else self.forward_features(images)
+        with torch.autocast(images.device.type, enabled=False):  # exact when the features are bfloat16
+            products = (cells.float() * weight[:, None, None]).sum(dim=-3)
+        return own(images, weight) - products if own else products
+
     @torch.no_grad()
     def set_baseline(self, baseline: Tensor) -> None:
         """Measure cells from another baseline, (C, H, W) or (C, 1, 1); the bias follows, logits stay as they are."""

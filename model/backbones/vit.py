@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -80,19 +80,44 @@ class ViTCells(nn.Module):
 
         C is width * len(taps), twice that with `squares`.
         """
+        cells = torch.cat(list(self._tapped(images)), dim=2)  # (B, G*G, D*len(taps))
+        if self.squares:
+            cells = torch.cat([cells, cells * cells], dim=2)
+        return cells.transpose(1, 2).unflatten(2, (self.grid, self.grid))
+
+    def project(self, images: Tensor, weight: Tensor) -> Tensor:
+        """Images, weight (C,) -> each cell's product with the weight (B, grid, grid), float32.
+
+        The same as of the cells that `forward` gives, without ever holding them.
+        """
+        first, second = weight.view(2, -1, self.width) if self.squares else (weight.view(-1, self.width), None)
+        total = torch.zeros(images.shape[0], self.grid * self.grid, device=images.device)
+        for place, patches in enumerate(self._tapped(images)):
+            with torch.autocast(images.device.type, enabled=False):
+                patches = patches.float()
+                total = total + patches @ first[place]
+                if second is not None:
+                    total = total + (patches * patches) @ second[place]
+        return total.unflatten(1, (self.grid, self.grid))
+
+    def mean(self, images: Tensor) -> Tensor:
+        """Images -> the mean (B, C) of the cells that `forward` gives, float32, without ever holding them."""
+        tapped = [patches.float() for patches in self._tapped(images)]
+        moments = [patches.mean(dim=1) for patches in tapped]
+        if self.squares:
+            moments += [(patches * patches).mean(dim=1) for patches in tapped]
+        return torch.cat(moments, dim=1)
+
+    def _tapped(self, images: Tensor) -> Iterator[Tensor]:
+        """Patch tokens (B, G*G, D) of each tapped block in turn."""
         tokens = self.patches(images).flatten(2).transpose(1, 2)  # (B, G*G, D)
         tokens = torch.cat([self.class_token.expand(tokens.shape[0], 1, -1), tokens], dim=1)
         tokens = self.norm(tokens + self.positions)  # (B, 1+G*G, D)
-        kept = []
         for index, block in enumerate(self.blocks):
             tokens = block(tokens)
             if index in self.taps:
                 patches = tokens[:, 1:]
-                kept.append(functional.layer_norm(patches, (self.width,)) if self.normalise else patches)
-        cells = torch.cat(kept, dim=2)  # (B, G*G, D*len(taps))
-        if self.squares:
-            cells = torch.cat([cells, cells * cells], dim=2)
-        return cells.transpose(1, 2).unflatten(2, (self.grid, self.grid))
+                yield functional.layer_norm(patches, (self.width,)) if self.normalise else patches
 
 
 def clip_vit_b16(*, taps: Sequence[int] = (5, 7, 9), normalise: bool = False, squares: bool = False) -> LinearHeadNet:

@@ -21,7 +21,7 @@ from model.backbones.fuse import fused
 from model.checkpoint import CheckpointInfo
 
 INPUT, OUTPUT = "images", "evidence"
-_VERSION = 1  # of what is exported; older graphs are left alone
+_VERSION = 2  # of what is exported; older graphs are left alone
 _OPSET = 17
 
 
@@ -75,9 +75,8 @@ class _EvidenceOnly(nn.Module):
         self.network = network
 
     def forward(self, images: Tensor) -> Tensor:
-        cells = self.network.forward_features(images)
-        weight = self.network.head.weight[:, :, None, None] / (cells.shape[2] * cells.shape[3])
-        return nn.functional.conv2d(cells, weight)[:, 0]
+        products = self.network.project(images)
+        return products / (products.shape[1] * products.shape[2])
 
 
 def _export(network: LinearHeadNet, side: int, path: Path) -> None:

@@ -106,7 +106,7 @@ def mean_cells(
                 jobs = [(int(row), view) for row in chosen]
                 batches = [jobs[start : start + BATCH] for start in range(0, len(jobs), BATCH)]
                 loaded = pool.map(loader.batch, batches)
-                cells = [network.forward_features(images).float().mean(dim=(2, 3)) for images in loaded]
+                cells = [network.mean_cells(images) for images in loaded]
                 partial = path.with_suffix(".partial.npy")
                 np.save(partial, torch.cat(cells).numpy().astype(np.float32))
                 partial.rename(path)

@@ -7,7 +7,10 @@ from PIL import Image, ImageOps
 
 from model.faces import Face, Framing
 from model.tiers import tier
+from model.training.conceal import conceal
 from model.training.degrade import degrade
+
+CONCEALED = 0.15  # share of the random views of which a part is hidden
 
 
 def box_for(image: Image.Image, faces: list[Face], framing: Framing) -> tuple[float, float, float, float]:
@@ -30,14 +33,16 @@ def random_view(
     framing: Framing,
     rng: np.random.Generator,
 ) -> Image.Image:
-    """A random delivery of the picture, in a slightly shifted and scaled frame, mirrored half the time."""
+    """A random delivery in a slightly shifted and scaled frame, mirrored half the time; a part of some is hidden."""
     side = (box[2] - box[0]) * float(rng.uniform(0.86, 1.12))
     side = min(side, *image.size)
     shift = rng.uniform(-0.04, 0.04, size=2) * side
     x0 = float(np.clip((box[0] + box[2] - side) / 2 + shift[0], 0, image.width - side))
     y0 = float(np.clip((box[1] + box[3] - side) / 2 + shift[1], 0, image.height - side))
     crop = _cut_scaled(image, degrade(image, rng), (x0, y0, x0 + side, y0 + side), framing)
-    return ImageOps.mirror(crop) if rng.random() < 0.5 else crop
+    if rng.random() < 0.5:
+        crop = ImageOps.mirror(crop)
+    return conceal(crop, rng) if rng.random() < CONCEALED else crop
 
 
 def _cut_scaled(

@@ -248,6 +248,18 @@ def test_normalised_cells_are_standardised_per_tap():
         torch.testing.assert_close(tap.var(1, correction=0), torch.ones(2, 3, 3), atol=1e-3, rtol=0)
 
 
+@pytest.mark.parametrize("options", [{}, {"squares": True}, {"normalise": True, "squares": True, "taps": (0, 2)}])
+def test_projection_and_mean_without_the_cells_are_those_of_the_cells(options):
+    network = small_vit(**({"taps": (0, 1)} | options))
+    batch = images(3, 24)
+    with torch.no_grad():
+        cells = network(batch)
+        weight = torch.randn(cells.shape[1])
+        expected = torch.einsum("bchw,c->bhw", cells, weight)
+        torch.testing.assert_close(network.project(batch, weight), expected, atol=1e-3, rtol=1e-4)
+        torch.testing.assert_close(network.mean(batch), cells.mean((2, 3)), atol=1e-4, rtol=1e-4)
+
+
 @pytest.mark.parametrize("taps", [(), (-1,), (3, 3), (5, 2), (DEPTH,), (0, 10**9)])
 def test_impossible_taps_are_refused_before_anything_is_built(taps):
     with pytest.raises(ValueError, match="taps must be"):

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from model.faces import Face, Framing
-from model.training import donors
+from model.training import donors, views
+from model.training.conceal import conceal
 from model.training.degrade import degrade
 from model.training.views import box_for, fixed_view, random_view
 from tests.support import draw_face
@@ -68,7 +69,8 @@ def test_a_random_view_has_the_framings_size_wherever_the_face_lies(seed, x, y, 
     assert view.mode == "RGB"
 
 
-def test_random_views_shift_little_and_mirror_half_the_time():
+def test_random_views_shift_little_and_mirror_half_the_time(monkeypatch):
+    monkeypatch.setattr(views, "CONCEALED", 0)
     picture = Image.new("RGB", (200, 200), "black")
     picture.paste("white", (0, 0, 100, 200))
     framing = replace(FRAMING, jpeg_quality=None)
@@ -79,6 +81,27 @@ def test_random_views_shift_little_and_mirror_half_the_time():
         edge = (view > 128).mean()
         assert 0.4 < edge < 0.6
     assert 18 <= sum(bright) <= 42
+
+
+@settings(max_examples=30)
+@given(seeds)
+def test_concealing_fills_in_a_part_of_the_crop_and_leaves_the_rest(seed):
+    crop = draw_face(96)
+    before, after = pixels(crop), pixels(conceal(crop, np.random.default_rng(seed)))
+    assert after.shape == before.shape
+    changed = (before != after).any(axis=2)
+    assert 0.05 < changed.mean() < 0.85
+    within = changed[1:] & changed[:-1]
+    assert np.abs(np.diff(after[..., 0], axis=0))[within].mean() < 8  # smooth but for the noise
+    assert after.tobytes() == pixels(conceal(crop, np.random.default_rng(seed))).tobytes()
+
+
+def test_a_part_of_a_quarter_of_the_random_views_is_concealed(monkeypatch):
+    hidden = []
+    monkeypatch.setattr(views, "conceal", lambda crop, rng: hidden.append(crop) or crop)
+    for seed in range(200):
+        random_view(draw_face(96), (0, 0, 96, 96), FRAMING, np.random.default_rng(seed))
+    assert 30 <= len(hidden) <= 72
 
 
 def test_the_clean_fixed_view_is_the_crop_that_use_makes():
