@@ -18,6 +18,7 @@ from dashboard.settings import Settings
 
 _RUN = re.compile(r"([?&](?:run|other)=)[\w-]+", re.ASCII)
 _OURS = ("dashboard", "model", "pages")
+_BARE_MODE = "streamlit.runtime.scriptrunner_utils.script_run_context"
 
 
 class LineFormatter(logging.Formatter):
@@ -77,6 +78,7 @@ def configure(settings: Settings) -> None:
     for name in [None, *list(logging.root.manager.loggerDict)]:
         for handler in logging.getLogger(name).handlers:
             handler.setFormatter(formatter)
+    logging.getLogger(_BARE_MODE).setLevel(logging.ERROR)  # it warns of cached resources asked for outside of a page
 
 
 def _top(filename: str) -> str:

@@ -6,6 +6,7 @@ import json
 import logging
 
 import pytest
+from streamlit.runtime.scriptrunner import get_script_run_ctx
 
 from dashboard.logs import LineFormatter, configure, place
 from dashboard.settings import Settings
@@ -66,3 +67,10 @@ def test_every_handler_gets_the_form() -> None:
 
 def test_a_place_without_a_traceback_is_unknown() -> None:
     assert place(None) == "?"
+
+
+def test_resources_that_are_asked_for_outside_of_a_page_are_no_warning() -> None:
+    configure(Settings())
+    noisy = logging.getLogger(get_script_run_ctx.__module__)
+    assert not noisy.isEnabledFor(logging.WARNING)
+    assert noisy.isEnabledFor(logging.ERROR)
