@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 from collections.abc import AsyncIterator
 from contextlib import ExitStack, asynccontextmanager
@@ -96,6 +97,8 @@ async def lifespan(_: st.App) -> AsyncIterator[dict[str, Any]]:
         sandbox = decoders.enter_context(Sandbox(seconds=settings.decode_seconds, memory_mb=settings.decode_mb))
         decoders.enter_context(decoding_by(sandbox))
     queue = resources.job_queue()
+    gc.collect()
+    gc.freeze()  # Streamlit has garbage collected after every run of a page: not among what stays for good
     try:
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(memory.sweep, float(st.get_option("server.disconnectedSessionTTL") or 60))

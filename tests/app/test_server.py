@@ -1,10 +1,13 @@
-"""The ASGI pieces around Streamlit, without a server."""
+"""The ASGI pieces around Streamlit, nearly all without a server."""
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import hashlib
+import os
 import re
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import suppress
@@ -22,6 +25,8 @@ from starlette.routing import Route, WebSocketRoute
 from starlette.testclient import TestClient
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
+from benchmarks.analyst import Analyst
+from benchmarks.load import Served, server
 from dashboard import memory
 from dashboard.app import middleware
 from dashboard.guards import (
@@ -378,3 +383,26 @@ def test_variables_of_streamlit_win_over_what_is_shipped(monkeypatch: pytest.Mon
     monkeypatch.setenv("STREAMLIT_SERVER_MAX_UPLOAD_SIZE", "many")
     with pytest.raises(ServerError, match="STREAMLIT_SERVER_MAX_UPLOAD_SIZE"):
         configuration(Settings(), "127.0.0.1", 8501)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads processor time from /proc")
+def test_a_page_costs_little_however_much_the_server_has_loaded(tmp_path: Path) -> None:
+    runs = 5
+
+    def spent(pid: int) -> float:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+    async def visit(served: Served) -> float:
+        analyst = Analyst(served.url)
+        await analyst.open()
+        await analyst.go("about")
+        before = spent(served.process.pid)
+        for _ in range(runs):
+            await analyst.run()
+        after = spent(served.process.pid)
+        await analyst.close()
+        return after - before
+
+    with server(tmp_path) as served:
+        assert asyncio.run(visit(served)) / runs < 0.1  # seconds; 0.2 where garbage is looked for among everything
