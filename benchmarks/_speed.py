@@ -88,7 +88,9 @@ class UsualLoop:
     """One face at a time: a forward pass for the score, then pytorch-grad-cam for the map."""
 
     def __init__(self, detector: Detector) -> None:
-        from pytorch_grad_cam import GradCAM
+        from model import _torchvision  # noqa: F401 - before pytorch_grad_cam, which imports torchvision
+
+        from pytorch_grad_cam import GradCAM  # isort: skip
 
         self.network = copy.deepcopy(detector.network).requires_grad_(True)
         self.cam = GradCAM(model=self.network, target_layers=[self.network.cells])

@@ -6,7 +6,6 @@ from pathlib import Path
 import streamlit as st
 from streamlit.runtime.scriptrunner import StopException
 
-import model  # noqa: F401 - first: it makes torchvision importable for everything after it
 from dashboard import session
 from dashboard.widgets import appearance, sign_in
 

@@ -12,6 +12,4 @@ import os
 os.environ.setdefault("GOMP_SPINCOUNT", "0")
 os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
 
-from model import _torchvision  # noqa: E402, F401 - must come before anything that imports torchvision
-
 __version__ = "0.1.0"

@@ -78,7 +78,9 @@ def class_activation_maps(
     for method in methods:
         if method not in METHODS:
             raise ValueError(f"unknown method {method!r}; known are {', '.join(METHODS)}")
-    import pytorch_grad_cam  # slow to import, needed only here
+    from model import _torchvision  # noqa: F401 - before pytorch_grad_cam, which imports torchvision
+
+    import pytorch_grad_cam  # slow to import, needed only here  # isort: skip
     from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
 
     with torch.no_grad():

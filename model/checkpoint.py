@@ -225,15 +225,15 @@ def load_network(info: CheckpointInfo) -> LinearHeadNet:
         wrong shape or type, or not finite.
     """
     side = info.framing.side
+    unfit = (
+        f"{info.path.name}: architecture {info.header['architecture']!r} with options {info.header['options']!r} "
+        f"does not work on crops of {side} px"
+    )
     try:
-        with torch.device("meta"), torch.inference_mode(False), torch.no_grad():
+        with torch.device("meta"), torch.inference_mode(False):  # shapes only
             network = build(info.header["architecture"], info.header["options"]).eval()
-            network(torch.empty(1, 3, side, side))  # shapes only, nothing is computed
     except (ValueError, TypeError, RuntimeError, OverflowError) as error:
-        raise CheckpointError(
-            f"{info.path.name}: architecture {info.header['architecture']!r} with options {info.header['options']!r} "
-            f"does not work on crops of {side} px: {error}"
-        ) from error
+        raise CheckpointError(f"{unfit}: {error}") from error
     expected = network.state_dict()
     state: dict[str, Tensor] = {}
     with safe_open(info.path, framework="pt") as file:
@@ -261,7 +261,15 @@ def load_network(info: CheckpointInfo) -> LinearHeadNet:
         network.load_state_dict(state, assign=True)
     except RuntimeError as error:
         raise CheckpointError(f"{info.path.name}: weights do not fit {info.header['architecture']}: {error}") from error
-    return network.eval().requires_grad_(False)
+    network.eval().requires_grad_(False)
+    try:
+        with torch.inference_mode():
+            network(
+                torch.zeros(1, 3, side, side)
+            )  # quicker than on the meta device, whose rules take a second to import
+    except RuntimeError as error:
+        raise CheckpointError(f"{unfit}: {error}") from error
+    return network
 
 
 def training_hashes(info: CheckpointInfo) -> tuple[Hashes, Hashes] | None:

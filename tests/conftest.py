@@ -1,8 +1,8 @@
-"""What all tests share. `model` comes first: it makes torchvision importable for everything after it."""
+"""What all tests share. The import guard comes first: it makes torchvision importable for everything after it."""
 
 from __future__ import annotations
 
-import model  # noqa: F401 - first, see above
+from model import _torchvision  # noqa: F401 - first, see above
 
 # isort: split
 import io

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from torch import nn
 
-from model._torchvision import torchvision
 from model.backbones.base import LinearHeadNet
 
 
@@ -13,23 +12,18 @@ def resnet50(*, width: float = 1.0) -> LinearHeadNet:
 
     `width` 0.5 halves every stage after the first convolution, cells included.
     """
-    network = _ResNet50(width)
+    from model._torchvision import torchvision  # takes a second, and other networks do without
+
+    bottleneck = torchvision.models.resnet.Bottleneck
+    network = torchvision.models.ResNet(bottleneck, [3, 4, 6, 3])
+    if width != 1:
+        network.inplanes = 64
+        for stage, blocks in enumerate((3, 4, 6, 3)):
+            planes = round(64 * 2**stage * width)
+            layer = network._make_layer(bottleneck, planes, blocks, stride=1 if stage == 0 else 2)
+            setattr(network, f"layer{stage + 1}", layer)
     stages = list(network.named_children())[:-2]  # without average pool and classifier
     extractor = nn.Sequential()
     for name, stage in stages:
         extractor.add_module(name, stage)
     return LinearHeadNet(extractor, round(2048 * width))
-
-
-class _ResNet50(torchvision.models.ResNet):
-    """torchvision's ResNet-50 with all stages narrowed alike."""
-
-    def __init__(self, width: float) -> None:
-        bottleneck = torchvision.models.resnet.Bottleneck
-        super().__init__(bottleneck, [3, 4, 6, 3])
-        if width != 1:
-            self.inplanes = 64
-            for stage, blocks in enumerate((3, 4, 6, 3)):
-                planes = round(64 * 2**stage * width)
-                layer = self._make_layer(bottleneck, planes, blocks, stride=1 if stage == 0 else 2)
-                setattr(self, f"layer{stage + 1}", layer)
