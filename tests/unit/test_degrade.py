@@ -96,12 +96,12 @@ def test_concealing_fills_in_a_part_of_the_crop_and_leaves_the_rest(seed):
     assert after.tobytes() == pixels(conceal(crop, np.random.default_rng(seed))).tobytes()
 
 
-def test_a_part_of_a_quarter_of_the_random_views_is_concealed(monkeypatch):
+def test_a_part_of_some_random_views_is_concealed(monkeypatch):
     hidden = []
     monkeypatch.setattr(views, "conceal", lambda crop, rng: hidden.append(crop) or crop)
     for seed in range(200):
         random_view(draw_face(96), (0, 0, 96, 96), FRAMING, np.random.default_rng(seed))
-    assert 30 <= len(hidden) <= 72
+    assert 0.4 < len(hidden) / (200 * views.CONCEALED) < 1.7
 
 
 def test_the_clean_fixed_view_is_the_crop_that_use_makes():
