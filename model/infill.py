@@ -10,6 +10,9 @@ from __future__ import annotations
 
 import cv2
 import numpy as np
+from PIL import Image
+
+NOISE = 2.55  # standard deviation, in levels of 255, of the noise that keeps filled-in pixels from being too smooth
 
 _KERNEL = np.array([[1, 2, 1], [2, 0, 2], [1, 2, 1]], dtype=np.float32) / 12
 _SWEEPS = 48  # per level: within about one level of 255 of the exact solution, on average
@@ -34,6 +37,12 @@ def fill(pixels: np.ndarray, missing: np.ndarray) -> np.ndarray:
     if missing.all():
         return np.broadcast_to(values.mean(axis=(0, 1)), values.shape).copy()
     return _relaxed(values, missing) if missing.any() else values
+
+
+def hidden(pixels: np.ndarray, missing: np.ndarray, noise: np.ndarray) -> Image.Image:
+    """The RGB picture with missing pixels filled in, and noise (H, W, 3) of deviation `NOISE` on them."""
+    filled = fill(pixels, missing) + noise * missing[..., None]
+    return Image.fromarray(np.clip(np.round(filled), 0, 255).astype(np.uint8))
 
 
 def _relaxed(values: np.ndarray, missing: np.ndarray) -> np.ndarray:

@@ -15,10 +15,9 @@ import numpy as np
 from PIL import Image
 
 from model.detector import Detector
-from model.infill import fill
+from model.infill import NOISE, hidden
 
 LEVELS = (0.2, 0.5, 0.8)  # shares of the crop that are filled in
-NOISE = 2.55  # standard deviation of the noise on filled-in pixels, in levels of 255
 _BATCH = 16
 
 
@@ -105,7 +104,7 @@ def removal(
                 key = np.packbits(missing).tobytes()
                 if key not in places:
                     places[key] = len(crops)
-                    crops.append(_without(pixels, missing.reshape(pixels.shape[:2]), noise))
+                    crops.append(hidden(pixels, missing.reshape(pixels.shape[:2]), noise))
                 pair.append(places[key])
             wanted[name].append((pair[0], pair[1]))
     logits = _logits(detector, crops)
@@ -135,11 +134,6 @@ def _ranking(one: np.ndarray, size: tuple[int, int], ties: np.ndarray) -> np.nda
     values = cv2.resize(np.asarray(one, dtype=np.float32), size, interpolation=cv2.INTER_LINEAR).ravel()
     scale = float(np.abs(values).max()) or 1.0
     return np.lexsort((ties, -np.round(values / scale, 6)))  # a millionth is rounding, not relevance
-
-
-def _without(pixels: np.ndarray, missing: np.ndarray, noise: np.ndarray) -> Image.Image:
-    filled = fill(pixels, missing) + noise * missing[..., None]
-    return Image.fromarray(np.clip(np.round(filled), 0, 255).astype(np.uint8))
 
 
 def _logits(detector: Detector, crops: Sequence[Image.Image]) -> np.ndarray:

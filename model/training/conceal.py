@@ -12,9 +12,7 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from model.infill import fill
-
-NOISE = 2.55  # standard deviation of the noise on filled-in pixels, in levels of 255, as in `model.faithfulness`
+from model.infill import NOISE, hidden
 
 
 def conceal(crop: Image.Image, rng: np.random.Generator) -> Image.Image:
@@ -30,5 +28,4 @@ def conceal(crop: Image.Image, rng: np.random.Generator) -> Image.Image:
         rows, columns = ((np.arange(n) + 0.5) / n - m for n, m in zip((height, width), middle, strict=True))
         rank = np.hypot(rows[:, None], columns[None]) * (1 if shape == 1 else -1)
     missing = rank <= np.quantile(rank, share)
-    noise = rng.normal(0, NOISE, pixels.shape) * missing[..., None]
-    return Image.fromarray(np.clip(np.round(fill(pixels, missing) + noise), 0, 255).astype(np.uint8))
+    return hidden(pixels, missing, rng.normal(0, NOISE, pixels.shape))

@@ -250,6 +250,15 @@ def test_a_network_that_cannot_be_built_or_used_is_refused_with_the_reason(path,
         load_network(info)
 
 
+def test_a_transformer_is_refused_on_crops_that_its_grid_does_not_take(path):
+    options = {"taps": [0]}
+    tensors = build("clip_vit_b16", options).state_dict()
+    changes = {"architecture": "clip_vit_b16", "options": options, "framing": FRAMING | {"side": 192}}
+    info = read_info(rewrite(path, tensors=tensors, **changes))
+    with pytest.raises(CheckpointError, match="does not work on crops of 192 px"):
+        load_network(info)
+
+
 def changed(path, name, value):
     tensors = load_file(path)
     if value is None:
