@@ -2,7 +2,7 @@
 
 The second part needs labelled faces, in the folder that the environment variable REALITY_CHECK_FACES names or in
 `shared/data/faces256` beside the project. `python -m tests.contract.test_explanations --images 500` checks every
-checkpoint on that many.
+checkpoint on that many, `--runtime openvino` with another runtime.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ import torch
 from model.checkpoint import CheckpointInfo, list_checkpoints
 from model.detector import Detector
 from model.faithfulness._assess import correlation
+from model.runtimes import NAMES
 from model.sources import Source
 from model.typical import load, pictures
 from tests.contract.make_golden import samples
@@ -66,9 +67,12 @@ def test_the_map_follows_the_parameters(info: CheckpointInfo) -> None:
         assert float(np.mean(alike)) < 0.5, (name, alike)
 
 
-def largest_gap(info: CheckpointInfo, count: int) -> tuple[int, float]:
-    """Faces judged, and the largest distance between a ledger's sum and the logit of the network as it is stored."""
-    detector = Detector.load(info.path)
+def largest_gap(info: CheckpointInfo, count: int, runtime: str = "torch") -> tuple[int, float]:
+    """Faces judged, and the largest distance between a ledger's sum and the logit of the network as it is stored.
+
+    The runtime computes the ledgers in float32; the logits are the stored network's own, always in torch.
+    """
+    detector = Detector.load(info.path, runtime=runtime)
     score = detector.score
     own: list[float] = []
 
@@ -109,5 +113,8 @@ def test_its_usual_ledger_was_measured_with_its_weights(info: CheckpointInfo) ->
 if __name__ == "__main__":
     parser = argparse.ArgumentParser()
     parser.add_argument("--images", type=int, default=500)
+    parser.add_argument("--runtime", choices=NAMES, default="torch")
+    options = parser.parse_args()
     for bundled in BUNDLED:
-        print(bundled.name, *largest_gap(bundled, parser.parse_args().images), flush=True)
+        found = largest_gap(bundled, options.images, options.runtime)
+        print(bundled.name, options.runtime, *found, flush=True)
