@@ -1,7 +1,7 @@
 """What the server's memory holds of visitors' files: how much, whose, and how it is let go.
 
 Streamlit keeps an upload until its session is evicted, which it looks at only when something else happens. Here uploads
-go as soon as their tab has been closed for a while, or when their owner wants them deleted.
+go as soon as they were taken, when their tab has been closed for a while, or when their owner wants them deleted.
 """
 
 from __future__ import annotations
@@ -9,10 +9,12 @@ from __future__ import annotations
 import threading
 import time
 from collections import Counter
+from collections.abc import Iterable
 
 import anyio
 from streamlit import runtime
 from streamlit.runtime.memory_uploaded_file_manager import MemoryUploadedFileManager
+from streamlit.runtime.scriptrunner import get_script_run_ctx
 
 SWEEP_SECONDS = 15.0
 
@@ -70,6 +72,19 @@ def forget(sessions: list[str]) -> int:
     for session in sessions:
         manager.remove_session_files(session)
     return sum(sizes.get(session, 0) for session in sessions)
+
+
+def release(uploads: Iterable[object]) -> None:
+    """Drop single uploads of this tab that are kept elsewhere by now; what was not uploaded is passed over.
+
+    Without it a tab that is worked in all day holds every file that it was ever given, up to its quota.
+    """
+    manager, context = _manager(), get_script_run_ctx()
+    if manager is None or context is None:
+        return
+    for upload in uploads:
+        if file_id := getattr(upload, "file_id", None):
+            manager.remove_file(session_id=context.session_id, file_id=file_id)
 
 
 async def sweep(keep_seconds: float) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import streamlit as st
 
-from dashboard import resources, session, tasks, words
+from dashboard import memory, resources, session, tasks, words
 from dashboard.intake import IntakeError, allowed, from_uploads, zip_limits
 from dashboard.jobs import Busy, Job, JobQueue
 from dashboard.people import Person
@@ -144,13 +144,15 @@ def _start(
         inputs = read(run)
         tasks.keep_inputs(run, inputs)
         run = store.update(run.id, total=len(inputs)) or run
-        return resources.enqueue(queue, run)
+        job = resources.enqueue(queue, run)
     except (IntakeError, SourceError, LabelError, StoreError, Busy, OSError) as error:
         if run is not None:
             store.delete(run.id)
             store.release(run.id)
         _explain(error, chosen)
         return None
+    memory.release(chosen.uploads)  # the run's folder has them
+    return job
 
 
 def check_room(store: RunStore, person: Person, settings: Settings) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import streamlit as st
 
+from dashboard import memory
 from dashboard.intake import BROWSER_TYPES
 from dashboard.settings import get_settings
 from model.imaging import SUFFIXES
@@ -54,6 +55,7 @@ def _file(accept: Accept, key: str) -> None:
         upload = st.session_state[key]
         if upload is not None:
             accept(upload.name, upload.getvalue())
+            memory.release([upload])
 
     st.file_uploader(
         "Drop a picture here or choose a file",
@@ -88,6 +90,7 @@ def _camera(accept: Accept, key: str) -> None:
         upload = st.session_state[key]
         if upload is not None:
             accept("camera.jpg", upload.getvalue())
+            memory.release([upload])
 
     st.camera_input("Take a picture", key=key, on_change=taken, resolution="720p")
     st.caption("Photographing a screen or a print adds its own traces; the verdict then says little.")

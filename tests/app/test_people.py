@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import time
 from pathlib import Path
@@ -336,6 +337,21 @@ def test_uploads_go_with_their_tab(monkeypatch: pytest.MonkeyPatch) -> None:
     assert memory.forget(own.delete("ada")) == 100
     assert memory.held() == 0
     assert own.seen("open", "ada") == 1
+
+
+def test_an_upload_goes_once_it_was_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    from streamlit.runtime.memory_uploaded_file_manager import MemoryUploadedFileManager
+    from streamlit.runtime.uploaded_file_manager import UploadedFileRec
+
+    manager = MemoryUploadedFileManager("/upload")
+    for number in ("1", "2"):
+        manager.add_file("mine", UploadedFileRec(number, "a.png", "image/png", b"x" * 100))
+    manager.add_file("theirs", UploadedFileRec("1", "a.png", "image/png", b"x" * 100))
+    monkeypatch.setattr(memory, "_manager", lambda: manager)
+    monkeypatch.setattr(memory, "get_script_run_ctx", lambda: type("Context", (), {"session_id": "mine"})())
+    memory.release([type("Upload", (), {"file_id": "1"})(), io.BytesIO(b"not an upload")])
+    assert [record.file_id for record in manager.get_files("mine", ["1", "2"])] == ["2"]
+    assert memory.held() == 200
 
 
 def test_an_archive_of_a_run_that_is_deleted_while_it_waits_goes_too(app: AppTest) -> None:
