@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -12,16 +13,19 @@ from PIL import Image
 
 from dashboard import words
 from dashboard.overlay import boxed, overlay
-from model import packet
+from model import packet, typical
 from model.calibration import verdict
+from model.checkpoint import CheckpointError
 from model.detector import Detector
 from model.faithfulness import Faithfulness, assess, whereabouts
 from model.imaging import ImageError, decode
 from model.redelivery import Redelivered, redeliver
 from model.results import FaceResult, ImageResult
+from model.typical import Typical
 from model.what_if import WithoutRegion, without_regions
 
 T = TypeVar("T")
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -57,6 +61,19 @@ class Examination:
     def regions(self, index: int) -> Mapping[str, np.ndarray]:
         """Masks of the facial regions of an examined face's crop."""
         return self._once(f"regions {index}", lambda: self.detector.regions(self.result.faces[index]))
+
+    @property
+    def usual(self) -> Typical | None:
+        """The usual ledger of the checkpoint; None where none was measured with its weights, or its file is damaged."""
+
+        def read() -> Typical | None:
+            try:
+                return typical.load(self.detector.checkpoint)
+            except CheckpointError:  # a verdict does not hang on it
+                _log.exception("the usual ledger of a checkpoint cannot be used")
+                return None
+
+        return self._once("usual", read)
 
     def redelivered(self, progress: Callable[[int, str], object] | None = None) -> tuple[Redelivered, ...]:
         """The picture judged again after each of the eight deliveries.
@@ -127,6 +144,8 @@ class Examination:
         where = whereabouts(face)
         alarm = words.background_alarm(without_background(self.detector, face), face.verdict)
         found = [words.evidence_lies(where), *([] if alarm is None else [alarm])]
+        if self.usual is not None:
+            found.append(words.unusual(self.usual, face.ledger))
         if self.has("without", index):
             found.append(words.what_if(face.verdict, self.without(index)))
         if self._deciding_assessed:
@@ -150,6 +169,7 @@ class Examination:
             self.result,
             digest=packet.digest(self.packet()) if sealed else None,
             created=time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime()),
+            usual=self.usual,
             redelivered=self.redelivered() if self.has("redelivered") else (),
             remarks=self.remarks(),
         )

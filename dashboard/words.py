@@ -15,6 +15,7 @@ from model.faithfulness import Faithfulness, Whereabouts
 from model.regions import LABELS
 from model.results import ImageResult
 from model.tiers import TIERS
+from model.typical import Band, Typical
 from model.what_if import WithoutRegion
 
 HONEST_USE = (
@@ -116,6 +117,33 @@ def signed(value: float, digits: int = 2) -> str:
     """
     text = f"{value:+.{digits}f}"
     return text[1:] if not float(text) else text.replace("-", "\N{MINUS SIGN}")
+
+
+def nine_in_ten(band: Band) -> str:
+    """Between which log-odds nine in ten faces lie.
+
+    >>> nine_in_ten(Band(-0.31, -0.2, -0.1, 0.0, 0.09))
+    '−0.31 to +0.09'
+    """
+    return f"{signed(band.p5)} to {signed(band.p95)}"
+
+
+def unusual(usual: Typical, ledger: Mapping[str, float], most: int = 3) -> str:
+    """Which regions are unusual for a real face, and what that is worth."""
+    found = usual.unusual(ledger)
+    if found:
+        parts = [
+            f"{LABELS[one.region].lower()} {signed(one.value)} (nine in ten: {nine_in_ten(one.band)})"
+            for one in found[:most]
+        ]
+        more = f", and {count(len(found) - most, 'more part')}" if len(found) > most else ""
+        outcome = f"Unusual for a real face: {', '.join(parts)}{more}."
+    else:
+        outcome = "No part is unusual for a real face: each lies where it does in nine of ten."
+    return (
+        f"{outcome} Of 100 real faces {usual.outside_real * 100:.0f} have an unusual part, of 100 AI-generated ones "
+        f"{usual.outside_fake * 100:.0f} (measured on {usual.n_real} and {usual.n_fake} faces)."
+    )
 
 
 def evidence_lies(where: Whereabouts) -> str:

@@ -21,10 +21,10 @@ import numpy as np
 from model.checkpoint import CheckpointError, CheckpointInfo, read_info, resolve
 from model.detector import Detector
 from model.imaging import SUFFIXES
-from model.regions import LABELS, REGIONS
+from model.regions import REGIONS
 from model.sources import Source
 
-FORMAT = 1
+FORMAT = 2
 QUANTILES = (5, 25, 50, 75, 95)  # percent
 MIN_FACES = 20  # of a label, below which its quantiles say nothing
 
@@ -57,18 +57,6 @@ class Unusual:
     value: float
     band: Band
 
-    @property
-    def toward_fake(self) -> bool:
-        return self.value > self.band.p95
-
-    @property
-    def sentence(self) -> str:
-        """In plain words."""
-        return (
-            f"{LABELS[self.region]}: {self.value:+.2f} log-odds is unusual for a real face; nine in ten lie between "
-            f"{self.band.p5:+.2f} and {self.band.p95:+.2f}."
-        )
-
 
 @dataclass(frozen=True)
 class Typical:
@@ -78,6 +66,9 @@ class Typical:
     ----------
     real, fake : mapping of str to Band
         By region.
+    outside_real, outside_fake : float
+        Share in [0, 1] of the faces that have a region outside the band from the 5th to the 95th percentile of real
+        faces: what finding one is worth.
     n_real, n_fake : int
         Faces measured.
     """
@@ -86,14 +77,13 @@ class Typical:
     checkpoint_sha256: str
     real: Mapping[str, Band]
     fake: Mapping[str, Band]
+    outside_real: float
+    outside_fake: float
     n_real: int
     n_fake: int
 
     def unusual(self, ledger: Mapping[str, float]) -> list[Unusual]:
-        """Regions outside the band from the 5th to the 95th percentile of real faces, the farthest outside first.
-
-        With eleven regions, one in two or three real faces has such a region by chance.
-        """
+        """Regions outside the band from the 5th to the 95th percentile of real faces, the farthest outside first."""
         found = [
             Unusual(name, ledger[name], band)
             for name, band in self.real.items()
@@ -125,6 +115,7 @@ def load(checkpoint: CheckpointInfo | str | Path | None = None) -> Typical | Non
             label: {name: Band(*(float(value) for value in content[label][name])) for name in REGIONS}
             for label in ("real", "fake")
         }
+        outside = float(content["outside"]["real"]), float(content["outside"]["fake"])
         counts = int(content["n_real"]), int(content["n_fake"])
     except FileNotFoundError:
         return None
@@ -132,7 +123,7 @@ def load(checkpoint: CheckpointInfo | str | Path | None = None) -> Typical | Non
         raise CheckpointError(
             f"{path.name}: is damaged ({error}). Write it again with python -m model.typical."
         ) from error
-    return Typical(info.name, info.sha256, bands["real"], bands["fake"], *counts)
+    return Typical(info.name, info.sha256, bands["real"], bands["fake"], *outside, *counts)
 
 
 def measure(detector: Detector, folder: Path, count: int) -> dict[str, Any]:
@@ -157,17 +148,24 @@ def measure(detector: Detector, folder: Path, count: int) -> dict[str, Any]:
         "runtime": detector.runtime,
         "quantiles": QUANTILES,
     }
+    measured: dict[str, np.ndarray] = {}
     for label in ("real", "fake"):
         paths = pictures(folder / label, count // 2)
         results = detector.classify_many(Source(path.name, path) for path in paths)
         ledgers = [result.deciding.ledger for result in results if result.deciding is not None]
         if len(ledgers) < MIN_FACES:
             raise ValueError(f"{folder / label}: {len(ledgers)} faces were examined; it takes {MIN_FACES}.")
+        measured[label] = np.array([[one[name] for name in REGIONS] for one in ledgers])  # (faces, regions)
         content[f"n_{label}"] = len(ledgers)
         content[label] = {
-            name: [round(float(value), 5) for value in np.percentile([one[name] for one in ledgers], QUANTILES)]
-            for name in REGIONS
+            name: [round(float(value), 5) for value in quantiles]
+            for name, quantiles in zip(REGIONS, np.percentile(measured[label], QUANTILES, axis=0).T, strict=True)
         }
+    low, high = np.percentile(measured["real"], (QUANTILES[0], QUANTILES[-1]), axis=0)
+    content["outside"] = {
+        label: round(float(((values < low) | (values > high)).any(axis=1).mean()), 4)
+        for label, values in measured.items()
+    }
     return content
 
 

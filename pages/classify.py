@@ -78,7 +78,7 @@ if result.deciding is not None:
         evidence.evidence_panel(found, index, key="classify")
     with account:
         st.markdown(evidence.strongest(face))
-        evidence.ledger_chart(face, key="classify_ledger")
+        evidence.ledger_chart(found, index, key="classify_ledger")
         st.caption(words.NOT_A_LIE_DETECTOR)
 elif result.verdict == "not_applicable":
     with st.container(border=True):

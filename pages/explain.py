@@ -45,12 +45,13 @@ with picture_side:
 with ledger_side:
     st.subheader("Regional ledger")
     st.markdown(evidence.strongest(face))
-    evidence.ledger_chart(face, key="explain_ledger")
+    evidence.ledger_chart(found, index, key="explain_ledger")
     with st.container(border=True):
         st.markdown(evidence.ledger_sum(face))
+    evidence.unusual(found, index)
 
 with st.expander("The ledger in numbers", icon=":material/table_rows:"):
-    evidence.ledger_table(face, key="explain_table")
+    evidence.ledger_table(found, index, key="explain_table")
 
 st.subheader("Is this explanation any good?")
 quality.where_strip(found, index)

@@ -13,6 +13,7 @@ from dashboard.charts._base import Palette, blank
 from dashboard.overlay import cell_limit, colourise
 from model.calibration import Thresholds
 from model.regions import LABELS
+from model.typical import Band, Typical
 
 
 def verdict_scale(p_fake: float, thresholds: Thresholds, verdict: str, colours: Palette) -> go.Figure:
@@ -59,15 +60,17 @@ def verdict_scale(p_fake: float, thresholds: Thresholds, verdict: str, colours: 
     return figure
 
 
-def ledger_frame(ledger: Mapping[str, float], area: Mapping[str, float]) -> pd.DataFrame:
+def ledger_frame(ledger: Mapping[str, float], area: Mapping[str, float], usual: Typical | None = None) -> pd.DataFrame:
     """The regional ledger as a table.
 
     Returns
     -------
     DataFrame
-        `name`, `region` (label), `log_odds`, `share` (part of all absolute evidence), `area` (part of the crop; NaN for
-        the bias), in the order of the ledger. `log_odds` sums to the logit.
+        `name`, `region` (label), `log_odds`, `real` and `fake` (usual log-odds in words; None where not measured),
+        `share` (part of all absolute evidence), `area` (part of the crop; NaN for the bias), in the order of the
+        ledger. `log_odds` sums to the logit.
     """
+    real, fake = ({}, {}) if usual is None else (usual.real, usual.fake)
     total = sum(abs(value) for value in ledger.values()) or 1.0
     return pd.DataFrame(
         [
@@ -75,6 +78,8 @@ def ledger_frame(ledger: Mapping[str, float], area: Mapping[str, float]) -> pd.D
                 "name": name,
                 "region": LABELS.get(name, "Usual face (bias)"),
                 "log_odds": value,
+                "real": _usual(real.get(name)),
+                "fake": _usual(fake.get(name)),
                 "share": abs(value) / total,
                 "area": area.get(name, np.nan),
             }
@@ -83,10 +88,30 @@ def ledger_frame(ledger: Mapping[str, float], area: Mapping[str, float]) -> pd.D
     )
 
 
-def ledger_bars(frame: pd.DataFrame, colours: Palette) -> go.Figure:
-    """Log-odds per region, from the table of `ledger_frame`."""
-    figure = blank(colours, height=44 + 31 * len(frame), bottom=38)
+def _usual(band: Band | None) -> str | None:
+    return None if band is None else f"{words.signed(band.p50)} ({words.nine_in_ten(band)})"
+
+
+def ledger_bars(frame: pd.DataFrame, colours: Palette, usual: Typical | None = None) -> go.Figure:
+    """Log-odds per region, from the table of `ledger_frame`, over the band of nine in ten real faces if it is known."""
+    bands = {} if usual is None else usual.real
+    figure = blank(colours, height=(60 if bands else 44) + 31 * len(frame), bottom=54 if bands else 38)
     rows = frame.iloc[::-1]
+    known = rows[rows["name"].isin(bands)]
+    low, high = (np.array([getattr(bands[name], end) for name in known["name"]]) for end in ("p5", "p95"))
+    if bands:
+        figure.add_trace(
+            go.Bar(
+                base=low,
+                x=high - low,
+                y=known["region"],
+                orientation="h",
+                width=0.86,
+                marker={"color": colours.grid},
+                customdata=known["real"],
+                hovertemplate="%{y}, real faces: %{customdata}<extra></extra>",
+            )
+        )
     figure.add_trace(
         go.Bar(
             x=rows["log_odds"],
@@ -100,11 +125,12 @@ def ledger_bars(frame: pd.DataFrame, colours: Palette) -> go.Figure:
             hovertemplate="%{y}: %{x:+.3f} log-odds<extra></extra>",
         )
     )
-    reach = max(0.5, float(rows["log_odds"].abs().max())) * 1.3
+    reach = max(0.5, float(rows["log_odds"].abs().max()), *np.abs(low), *np.abs(high)) * 1.3
     figure.add_vline(x=0, line={"color": colours.muted, "width": 1})
-    figure.update_xaxes(range=[-reach, reach], title="Log-odds: − real, + AI", nticks=7)
-    figure.update_yaxes(showgrid=False, automargin=True)
-    figure.update_layout(bargap=0.28)
+    grey = "<br>grey: nine in ten real faces" if bands else ""
+    figure.update_xaxes(range=[-reach, reach], title=f"Log-odds: − real, + AI{grey}", nticks=7)
+    figure.update_yaxes(showgrid=False, automargin=True, categoryorder="array", categoryarray=rows["region"])
+    figure.update_layout(bargap=0.28, barmode="overlay")
     return figure
 
 

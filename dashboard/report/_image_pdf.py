@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Sequence
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from xml.sax.saxutils import escape
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 MARGIN = 13 * mm
 WIDTH = A4[0] - 2 * MARGIN
 PICTURE_HEIGHT = 52 * mm
+_table = partial(Table, hAlign="LEFT")  # one left edge, also where the page is shrunk
 _SANS, _BOLD, _MONO = "RealityCheckSans", "RealityCheckSans-Bold", "Courier"
 
 
@@ -97,18 +98,22 @@ def _page(report: ImageReport, note: str, footer: str) -> list[Flowable]:
         page += [_text(report.scale, muted), Spacer(0, 1.5 * mm)]
     left: list[Flowable] = []
     if report.ledger:
-        left += [_heading("What moved the score, part by part"), _ledger(report.ledger), Spacer(0, 1 * mm)]
+        left += [_heading("What moved the score, part by part"), _ledger(report), Spacer(0, 1 * mm)]
         left.append(_text(report.ledger_sum, body))
-    if report.remarks:
-        left.append(_heading("How good this account is"))
-    left += [_text(remark, _style(7.4, spaceAfter=2)) for remark in report.remarks]
-    right = _stability(report, body)
-    right += [_heading("What this cannot say")]
+    left.append(_heading("What this cannot say"))
     item = _style(7.4, leftIndent=8, bulletFontSize=6, spaceAfter=1)
-    right += [Paragraph(escape(_plain(line)), item, bulletText="•") for line in report.cannot_say]
-    right.append(Spacer(0, 1.5 * mm))
-    columns = [0.53, 0.04, 0.43] if left else [0, 0, 1]
-    page += [_row([left, "", right], columns), _heading("What was examined, and with what"), _facts(report)]
+    left += [Paragraph(escape(_plain(line)), item, bulletText="•") for line in report.cannot_say]
+    right = _stability(report, body)
+    if report.remarks:
+        right.append(_heading("How good this account is"))
+    right += [_text(remark, _style(7.4, spaceAfter=2)) for remark in report.remarks]
+    columns = [0.53, 0.04, 0.43] if right else [1, 0, 0]
+    page += [
+        _row([left, "", right], columns),
+        Spacer(0, 1.5 * mm),
+        _heading("What was examined, and with what"),
+        _facts(report),
+    ]
     if report.digest is not None:
         page += [Spacer(0, 2 * mm), _digest(report.digest, note, muted)]
     page += [Spacer(0, 2.5 * mm), _text(footer, body)]
@@ -122,7 +127,7 @@ def _row(
     kept = [(cell, share) for cell, share in zip(cells, shares, strict=True) if share]
     widths = [share * (width or WIDTH) for _, share in kept]
     flat = [("VALIGN", (0, 0), (-1, -1), "TOP"), *_PADDING, *style]
-    return Table([[cell for cell, _ in kept]], colWidths=widths, style=flat)
+    return _table([[cell for cell, _ in kept]], colWidths=widths, style=flat)
 
 
 _PADDING = [(f"{side}PADDING", (0, 0), (-1, -1), 0) for side in ("LEFT", "RIGHT", "TOP", "BOTTOM")]
@@ -149,7 +154,7 @@ def _verdict(report: ImageReport, body: ParagraphStyle, muted: ParagraphStyle) -
         _text(report.thresholds, muted),
     ]
     rule = [("LINEBEFORE", (0, 0), (0, -1), 4, HexColor(report.colour)), ("LEFTPADDING", (0, 0), (-1, -1), 4 * mm)]
-    return Table([[lines]], colWidths=[WIDTH], style=[*_PADDING, *rule])
+    return _table([[lines]], colWidths=[WIDTH], style=[*_PADDING, *rule])
 
 
 def _pictures(report: ImageReport, muted: ParagraphStyle) -> Table:
@@ -162,10 +167,9 @@ def _pictures(report: ImageReport, muted: ParagraphStyle) -> Table:
         words_at_ends = [_text("real", muted), _text("AI-generated", _style(6.6, LIGHT.muted, alignment=2))]
         ends = _row(words_at_ends, [0.5, 0.5], width=side)
         legend = Image(io.BytesIO(report.legend), side, 2 * mm, hAlign="LEFT")
-        ends.hAlign = "LEFT"
         cells += ["", [crop, _text("What the detector looked at.", muted)], "", [evidence, legend, ends]]
         widths += [6 * mm, side, 6 * mm, side]
-    return Table([cells], colWidths=widths, style=[("VALIGN", (0, 0), (-1, -1), "TOP"), *_PADDING], hAlign="LEFT")
+    return _table([cells], colWidths=widths, style=[("VALIGN", (0, 0), (-1, -1), "TOP"), *_PADDING])
 
 
 def _image(picture: bytes | None, width: float) -> Image:
@@ -199,31 +203,36 @@ class _Bar(Flowable):
         self.canv.line(middle, -1.5, middle, self.height + 1.5)
 
 
-def _ledger(lines: Sequence[LedgerLine]) -> Table:
+def _ledger(report: ImageReport) -> Table:
+    usual = ["9 in 10 real faces"] if report.usual else []
     small, number = _style(6.6, LIGHT.muted), _style(7.4, alignment=2)
     head = [
         _text("Part of the face", small),
-        *(_text(text, _style(6.6, LIGHT.muted, alignment=2)) for text in ("Log-odds", "Area")),
+        *(_text(text, _style(6.6, LIGHT.muted, alignment=2)) for text in ("Log-odds", *usual, "Area")),
         _text("real | AI", _style(6.6, LIGHT.muted, alignment=1)),
     ]
     rows: list[list[Any]] = [head]
-    for line in lines:
+    bar = (15 if usual else 33) * mm
+    for line in report.ledger:
         area = "" if line.area is None else words.percent(line.area, 0)
         rows.append(
             [
                 _text(line.region, _style(7.4)),
                 _text(words.signed(line.log_odds), number),
+                *(_text(line.usual, _style(6.6, LIGHT.muted, alignment=2)) for _ in usual),
                 _text(area, number),
-                _Bar(line, 30 * mm),
+                _Bar(line, bar - 3 * mm),
             ]
         )
     rules = [
         ("LINEBELOW", (0, 0), (-1, -1), 0.4, HexColor(LIGHT.grid)),
         ("VALIGN", (0, 0), (-1, -1), "MIDDLE"),
         ("BOTTOMPADDING", (0, 0), (-1, -1), 1.6),
-        ("LEFTPADDING", (3, 0), (3, -1), 6),
+        ("LEFTPADDING", (-1, 0), (-1, -1), 6),
     ]
-    return Table(rows, colWidths=[0.53 * WIDTH - 66 * mm, 15 * mm, 18 * mm, 33 * mm], style=[*_PADDING, *rules])
+    numbers = [13 * mm, *(22 * mm for _ in usual), 15 * mm]
+    widths = [0.53 * WIDTH - bar - sum(numbers), *numbers, bar]
+    return _table(rows, colWidths=widths, style=[*_PADDING, *rules])
 
 
 def _stability(report: ImageReport, body: ParagraphStyle) -> list[Flowable]:
@@ -245,7 +254,7 @@ def _stability(report: ImageReport, body: ParagraphStyle) -> list[Flowable]:
     if rows:
         rules = [("LINEBELOW", (0, 0), (-1, -1), 0.4, HexColor(LIGHT.grid)), ("BOTTOMPADDING", (0, 0), (-1, -1), 1.2)]
         widths = [0.43 * WIDTH - 46 * mm, 20 * mm, 26 * mm]
-        found.append(Table(rows, colWidths=widths, style=[*_PADDING, *rules]))
+        found.append(_table(rows, colWidths=widths, style=[*_PADDING, *rules]))
     return found
 
 
@@ -258,7 +267,7 @@ def _facts(report: ImageReport) -> Table:
         for name, value in report.facts
     ]
     rules = [("LINEBELOW", (0, 0), (-1, -1), 0.4, HexColor(LIGHT.grid)), ("BOTTOMPADDING", (0, 0), (-1, -1), 1.6)]
-    return Table(rows, colWidths=[36 * mm, WIDTH - 36 * mm], style=[*_PADDING, *rules])
+    return _table(rows, colWidths=[36 * mm, WIDTH - 36 * mm], style=[*_PADDING, *rules])
 
 
 def _digest(digest: str, note: str, muted: ParagraphStyle) -> Table:
@@ -266,4 +275,4 @@ def _digest(digest: str, note: str, muted: ParagraphStyle) -> Table:
     check = f"{note} Check it with: reality-check verify PACKET --digest …"
     frame: list[tuple[Any, ...]] = [("BOX", (0, 0), (-1, -1), 0.6, HexColor(LIGHT.neutral))]
     frame += [(f"{side}PADDING", (0, 0), (-1, -1), 4) for side in ("LEFT", "RIGHT", "TOP", "BOTTOM")]
-    return Table([[[line, Spacer(0, 1 * mm), _text(check, muted)]]], colWidths=[WIDTH], style=frame)
+    return _table([[[line, Spacer(0, 1 * mm), _text(check, muted)]]], colWidths=[WIDTH], style=frame)

@@ -24,6 +24,7 @@ from model.imaging import ImageError, decode
 from model.packet import environment, plain_name
 from model.redelivery import Redelivered, holds
 from model.results import FaceResult, ImageResult
+from model.typical import Typical
 
 PICTURE_SIDE = 900  # px; 58 mm on paper
 CANNOT_SAY = (
@@ -53,12 +54,15 @@ class LedgerLine:
         Length of its bar in [0, 1], of the longest one.
     area : float or None
         Share of the crop; None for the bias.
+    usual : str
+        Between which log-odds nine in ten real faces lie; empty where that was not measured.
     """
 
     region: str
     log_odds: float
     reach: float
     area: float | None
+    usual: str = ""
 
 
 @dataclass(frozen=True)
@@ -116,6 +120,11 @@ class ImageReport:
     facts: Sequence[tuple[str, str]] = field(default=())
     digest: str | None = None
 
+    @property
+    def usual(self) -> bool:
+        """Whether the ledger says what is usual."""
+        return any(line.usual for line in self.ledger)
+
 
 def image_report(
     detector: Detector,
@@ -124,6 +133,7 @@ def image_report(
     *,
     digest: str | None = None,
     created: str = "",
+    usual: Typical | None = None,
     redelivered: Sequence[Redelivered] = (),
     remarks: Sequence[str] = (),
 ) -> ImageReport:
@@ -140,6 +150,8 @@ def image_report(
         Of the evidence packet that goes with the page.
     created : str, optional
         Date and time to print; left out if empty, so that the same input gives the same page.
+    usual : Typical, optional
+        The usual ledger, to print beside the one of this face.
     redelivered : sequence of Redelivered, optional
         What became of the verdict when the picture was passed on.
     remarks : sequence of str, optional
@@ -164,7 +176,7 @@ def image_report(
         legend=legend,
         scale="" if face is None else _scale(face),
         faces=_faces(result),
-        ledger=() if face is None else ledger_lines(face),
+        ledger=() if face is None else ledger_lines(face, usual),
         ledger_sum="" if face is None else _sum(face),
         stability=_stability(redelivered) if redelivered else None,
         remarks=tuple(remarks),
@@ -173,9 +185,10 @@ def image_report(
     )
 
 
-def ledger_lines(face: FaceResult) -> tuple[LedgerLine, ...]:
+def ledger_lines(face: FaceResult, usual: Typical | None = None) -> tuple[LedgerLine, ...]:
     """The ledger of a face, row by row; the rows sum to the logit."""
     frame = ledger_frame(face.ledger, face.regions_share)
+    bands = {} if usual is None else usual.real
     longest = float(frame["log_odds"].abs().max()) or 1.0
     return tuple(
         LedgerLine(
@@ -183,6 +196,7 @@ def ledger_lines(face: FaceResult) -> tuple[LedgerLine, ...]:
             float(row.log_odds),
             abs(float(row.log_odds)) / longest,
             None if np.isnan(row.area) else float(row.area),
+            words.nine_in_ten(bands[row.name]) if row.name in bands else "",
         )
         for row in frame.itertuples()
     )

@@ -98,11 +98,12 @@ def strongest(face: FaceResult, count: int = 2) -> str:
     return "Strongest evidence: " + " and ".join(parts) + "."
 
 
-def ledger_chart(face: FaceResult, *, key: str) -> None:
-    """Log-odds per region as bars."""
+def ledger_chart(found: Examination, index: int, *, key: str) -> None:
+    """Log-odds per region as bars, over what is usual for a real face."""
+    face = found.result.faces[index]
     frame = charts.ledger_frame(face.ledger, face.regions_share)
     st.plotly_chart(
-        charts.ledger_bars(frame, appearance.colours()),
+        charts.ledger_bars(frame, appearance.colours(), found.usual),
         config=charts.CONFIG,
         key=key,
         alt="Bar chart of log-odds per facial region; " + strongest(face).replace("*", ""),
@@ -117,10 +118,18 @@ def ledger_sum(face: FaceResult) -> str:
     return f"Regions **{parts}** and usual face **{usual}** make the logit **{whole}**"
 
 
-def ledger_table(face: FaceResult, *, key: str) -> None:
-    """The ledger in numbers."""
-    frame = charts.ledger_frame(face.ledger, face.regions_share).drop(columns="name")
-    frame.insert(4, "density", frame["share"] / frame["area"].where(frame["area"] > 0))
+def unusual(found: Examination, index: int) -> None:
+    """Which regions are unusual for a real face, in plain words; nothing where that was not measured."""
+    if found.usual is not None:
+        st.markdown(words.unusual(found.usual, found.result.faces[index].ledger))
+
+
+def ledger_table(found: Examination, index: int, *, key: str) -> None:
+    """The ledger in numbers, beside what is usual for either kind of face."""
+    face = found.result.faces[index]
+    frame = charts.ledger_frame(face.ledger, face.regions_share, found.usual).drop(columns="name")
+    frame["density"] = frame["share"] / frame["area"].where(frame["area"] > 0)
+    frame = frame.dropna(axis="columns", how="all")
     frame[["share", "area"]] *= 100
     st.dataframe(
         frame,
@@ -133,6 +142,10 @@ def ledger_table(face: FaceResult, *, key: str) -> None:
             "log_odds": st.column_config.NumberColumn(
                 "Log-odds", format="%+.3f", help="Positive: toward AI-generated. The column sums to the logit."
             ),
+            "real": st.column_config.TextColumn(
+                "Real faces", help="What is usual: the median, and between which values nine in ten real faces lie."
+            ),
+            "fake": st.column_config.TextColumn("AI-generated faces", help="The same of AI-generated faces."),
             "share": st.column_config.NumberColumn(
                 "Share of evidence", format="%.1f %%", help="Part of all evidence, whatever its direction."
             ),
@@ -145,6 +158,6 @@ def ledger_table(face: FaceResult, *, key: str) -> None:
                 help="Share of evidence by share of area: above 1, the part says more than its size.",
             ),
         },
-        alt="Log-odds, share of evidence, share of area and their ratio per facial region",
+        alt="Log-odds, what is usual, share of evidence, share of area and their ratio per facial region",
     )
     st.caption(words.NOT_A_LIE_DETECTOR)

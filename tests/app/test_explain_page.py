@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import io
+import json
 import zipfile
 
 import pytest
 from streamlit.testing.v1 import AppTest
 
 from dashboard import words
-from model import packet
+from model import packet, typical
 from model.checkpoint import read_info
+from model.regions import REGIONS
 
 from .conftest import open_page, picture
 from .test_pages import text_of, upload
@@ -59,6 +61,22 @@ def test_tests_run_on_request_stay_and_go_into_the_packet(page: AppTest, app_hom
     assert packet.verify(made, checkpoints=at_hand, judge=False).agrees
     assert packet.digest(made) in found.report("html").decode()
     assert found.report("pdf").startswith(b"%PDF-")
+
+
+def test_what_is_usual_for_a_real_face_is_said_where_it_was_measured(page: AppTest, app_home) -> None:
+    assert "real faces" not in text_of(page)
+    info = read_info(app_home / "tiny.safetensors")
+    bands = {label: {name: [-1, -0.5, 0, 0.5, 1] for name in REGIONS} for label in ("real", "fake")}
+    content = {"format": typical.FORMAT, "checkpoint_sha256": info.sha256, "n_real": 50, "n_fake": 60}
+    content |= {"outside": {"real": 0.4, "fake": 0.9}, **bands}
+    for text, told in ((json.dumps(content), True), ("{", False)):
+        typical.path_of(info).write_text(text)
+        del page.session_state["examination"]
+        page.run()
+        assert not page.exception
+        assert ("Of 100 real faces 40 have an unusual part" in text_of(page)) is told
+        columns = set(page.dataframe[0].value.columns)
+        assert ({"real", "fake"} <= columns) is told
 
 
 def test_another_face_is_chosen_and_explained(app: AppTest) -> None:

@@ -18,6 +18,8 @@ from dashboard.words import CONSISTENT, signed
 from model.calibration import FAKE, INCONCLUSIVE, NOT_APPLICABLE, REAL, Thresholds
 from model.detector import Detector
 from model.redelivery import Redelivered
+from model.regions import REGIONS
+from model.typical import Band, Typical
 from tests.support import encode
 from tests.unit.test_report import tags
 
@@ -54,6 +56,21 @@ def report(detector, picture):
         redelivered=REDELIVERED,
         remarks=["The map is faithful."],
     )
+
+
+@pytest.fixture
+def usual(detector):
+    band = Band(-1.0, -0.5, 0.0, 0.5, 1.0)
+    bands = dict.fromkeys(REGIONS, band)
+    return Typical(detector.checkpoint.name, detector.checkpoint.sha256, bands, bands, 0.4, 0.9, 50, 60)
+
+
+def test_what_is_usual_stands_beside_the_ledger_where_it_was_measured(detector, picture, usual, report):
+    text = image_report.html(page_of(detector, picture(1), usual=usual))
+    assert text.count("−1.00 to +1.00") == len(REGIONS)
+    assert "9 in 10 real faces" in text
+    assert "9 in 10 real faces" not in image_report.html(report)
+    assert pages(image_report.pdf(page_of(detector, picture(1), usual=usual))) == 1
 
 
 def pages(pdf):
@@ -147,7 +164,7 @@ def test_the_same_report_gives_the_same_bytes(report):
 
 def crowded(report):
     """More on the page than any run puts there."""
-    line = LedgerLine("Hair and face boundary", -12.345, 1.0, 0.38)
+    line = LedgerLine("Hair and face boundary", -12.345, 1.0, 0.38, "−12.34 to +12.34")
     rows = [("Social network, sharpened", 0.5, "inconclusive")] * 8
     return dataclasses.replace(
         report,
