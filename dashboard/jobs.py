@@ -20,7 +20,6 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from dashboard.store import (
     CANCELLED,
@@ -114,7 +113,7 @@ class Progress:
 
 @dataclass
 class Job:
-    """A run in the queue, or one that was kept. Pages read its `progress`, and `result` once it is finished."""
+    """A run in the queue, or one that was kept. Pages read its `progress`."""
 
     id: str
     kind: str
@@ -133,7 +132,6 @@ class Job:
     taken_over: int = 0  # items that were done before this attempt
     known: int = 0  # items that earlier runs had done
     error: str | None = None
-    result: Any = None
     counts: Counter[str] = field(default_factory=Counter)
     asked: str | None = None  # the state in which its visitor wants it to stop: CANCELLED or PAUSED
     _halt: threading.Event = field(default_factory=threading.Event)

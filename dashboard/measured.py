@@ -129,12 +129,6 @@ class Measured:
         """The findings of the audit with a code."""
         return [entry for entry in self.figures["audit"] if entry["code"] == code]
 
-    def near(self, threshold: float) -> tuple[float, float]:
-        """Lowest and highest score of the images around a threshold, as many on either side."""
-        place = int(np.searchsorted(self._ascending, threshold))
-        low, high = max(0, place - NEIGHBOURS // 2), min(len(self._ascending), place + NEIGHBOURS // 2) - 1
-        return float(self._ascending[min(low, len(self._ascending) - 1)]), float(self._ascending[max(high, 0)])
-
     @property
     def columns(self) -> list[str]:
         """What the images can be compared by."""
@@ -209,7 +203,8 @@ class Measured:
         return metrics.threshold_at_eer(self.scored.y, self.scored.p)
 
     @cached_property
-    def _ascending(self) -> npt.NDArray[np.float64]:
+    def ascending(self) -> npt.NDArray[np.float64]:
+        """All scores, the lowest first."""
         return np.sort(self.scored.p)
 
     @cached_property
@@ -225,3 +220,16 @@ def _comparable(predictions: pd.DataFrame) -> list[str]:
         if name not in _NO_GROUPS and name != "group" and 1 < predictions[name].nunique() <= MAX_GROUPS
     ]
     return [*(["group"] if "group" in predictions else []), *others]
+
+
+def around(ascending: npt.NDArray[np.float64], threshold: float) -> tuple[float, float]:
+    """Lowest and highest score of the images around a threshold, as many on either side.
+
+    Parameters
+    ----------
+    ascending : (N,) array
+        All scores, the lowest first.
+    """
+    place = int(np.searchsorted(ascending, threshold))
+    low, high = max(0, place - NEIGHBOURS // 2), min(len(ascending), place + NEIGHBOURS // 2) - 1
+    return float(ascending[min(low, len(ascending) - 1)]), float(ascending[max(high, 0)])

@@ -64,6 +64,5 @@ if not queue.progress(job).finished:
 
 progress.ended(queue, job, again="New run")
 run_list.continue_button(queue, job)
-if job.result is not None:
-    run_table.run_table(job, queue.progress(job).elapsed)
+run_table.run_table(job, queue.progress(job).elapsed)
 st.caption(words.HONEST_USE)

@@ -3,7 +3,7 @@
 import streamlit as st
 
 from dashboard import session
-from dashboard.resources import job_queue
+from dashboard.resources import job_queue, result_of
 from dashboard.settings import get_settings
 from dashboard.start import describe_labels, start_evaluation
 from dashboard.store import EVALUATION
@@ -55,5 +55,5 @@ if not queue.progress(job).finished:
 
 progress.ended(queue, job, again="New evaluation")
 run_list.continue_button(queue, job)
-if job.result is not None:
+if result_of(job) is not None:
     evaluation.evaluation(job)

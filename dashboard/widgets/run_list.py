@@ -39,11 +39,11 @@ _STATES = {
 
 
 def opened(queue: JobQueue, kind: str) -> Job | None:
-    """The run that this page shows, with its results once it has ended; says so when the one asked for is gone."""
+    """The run that this page shows; says so when the one asked for is gone, or what it found is damaged."""
     try:
         job = session.current_job(kind)
         if job is not None and queue.progress(job).finished:
-            job.result = result_of(job)
+            result_of(job)
     except StoreError as error:
         st.error(words.plain(str(error)), icon=":material/heart_broken:")
         return None

@@ -143,13 +143,14 @@ def _pictures(job: Job, review: Review) -> None:
 
 def _found(job_id: str, review: Review, alike: int | None) -> np.ndarray:
     """Rows that fit what the visitor looks for, in the order they chose; of an open group all, whatever is chosen."""
-    titles = _titles()
+    # A tab never lets go of what its widgets call: that must not hold the run.
+    titles = {kind: f"{title} ({review.counts[kind]:,})" for kind, title in _titles().items() if kind in review.counts}
     with st.container(horizontal=True, vertical_alignment="bottom"):
         kinds = st.pills(
             "Show",
-            [kind for kind in titles if kind in review.counts],
+            list(titles),
             selection_mode="multi",
-            format_func=lambda kind: f"{titles[kind]} ({review.counts[kind]:,})",
+            format_func=titles.__getitem__,
             disabled=alike is not None,
             key=_name("kinds", job_id),
             persist_state="session",

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import csv
+import gc
 import io
 import json
+import weakref
 from pathlib import Path
 
 import numpy as np
@@ -256,6 +258,23 @@ def test_what_is_clicked_selects_exactly_that(app_home: Path) -> None:
         assert confusion.of_cell("x") is None
         assert confusion.of_bar(nonsense) is None
         assert near(own)(nonsense) is None
+
+
+@pytest.mark.parametrize("tab", ["Errors", "Curves", "Calibration", "Costs", "Groups"])
+def test_a_tab_of_the_browser_does_not_hold_evaluations_that_it_showed(app_home: Path, tab: str) -> None:
+    run, other = kept(), kept()
+    app = visit(run, other=other.id)
+    app.session_state[f"tabs_{run.id}"] = tab
+    app.run()
+    assert not app.exception
+    shown = [weakref.ref(measured(one)) for one in (run, other)]
+    assert all(reference() is not None for reference in shown)
+    for name in list(app.query_params):
+        del app.query_params[name]
+    open_page(app, "about")
+    resources.forget_result()
+    gc.collect()
+    assert [reference() for reference in shown] == [None, None]
 
 
 def test_heatmaps_are_made_on_request_by_the_detector_of_the_run(app_home: Path) -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import io
 import time
+import weakref
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -263,6 +265,24 @@ def test_a_picture_that_is_gone_leaves_its_card(app_home: Path) -> None:
 
 
 # --- near-duplicates ------------------------------------------------------------------------------
+
+
+def test_a_tab_does_not_hold_runs_that_it_showed(app_home: Path) -> None:
+    app = AppTest.from_file(str(ROOT / "dashboard" / "main.py"), default_timeout=60).run()
+    shown = []
+    for seed in range(2):
+        run = keep({f"{seed}.png": photograph(seed)}, [0.5])
+        app.query_params["run"] = run.id
+        open_page(app, "bulk")
+        assert names(app) == [f"{seed}.png"]
+        review = resources.review_of(Job.of(run))
+        assert review is not None
+        shown += [weakref.ref(review), weakref.ref(review.result)]
+        del review
+    open_page(app, "about")
+    resources.forget_result()
+    gc.collect()
+    assert [reference() for reference in shown] == [None] * 4
 
 
 def test_near_duplicates_stand_behind_the_first_one_and_can_be_seen(app_home: Path) -> None:

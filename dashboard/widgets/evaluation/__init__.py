@@ -8,7 +8,6 @@ from dashboard import from_run, resources, words
 from dashboard.jobs import Job
 from dashboard.measured import Measured
 from dashboard.store import StoreError
-from dashboard.tasks import EvaluationResult
 from dashboard.widgets.evaluation import (
     audit,
     calibration,
@@ -38,12 +37,12 @@ forget_view = state.leave
 
 def evaluation(job: Job) -> None:
     """Everything about a finished evaluation."""
-    result: EvaluationResult = job.result
     try:
         measured = resources.measured_of(job)
     except StoreError as error:
         st.error(words.plain(str(error)), icon=":material/heart_broken:")
         return
+    result = measured.result
     from_run.forget()
     headline.provenance(result)
     audit.findings(job.id, result.metrics["audit"])

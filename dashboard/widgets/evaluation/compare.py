@@ -256,12 +256,13 @@ def _curves(job_id: str, a: Measured, b: Measured) -> None:
 def _disagreements(job: Job, measured: Measured, images: pd.DataFrame, view: View) -> None:
     st.markdown("**Where they differ**")
     masks = {"apart": images["disagree"]} | {name: images["right"] == name for name in ("a", "b", "neither")}
+    titles = {name: f"{title} ({int(masks[name].sum()):,})" for name, title in _KINDS.items()}
     kind = st.segmented_control(
         "Pictures",
-        list(_KINDS),
+        list(titles),
         default="apart",
         required=True,
-        format_func=lambda name: f"{_KINDS[name]} ({int(masks[name].sum()):,})",
+        format_func=titles.__getitem__,
         label_visibility="collapsed",
         key=f"compare_kind_{job.id}",
     )

@@ -8,7 +8,7 @@ from typing import Any
 import streamlit as st
 
 from dashboard import charts
-from dashboard.measured import Measured
+from dashboard.measured import Measured, around
 from dashboard.view import Selection, View
 from dashboard.widgets import appearance
 from dashboard.widgets.evaluation import state
@@ -57,11 +57,12 @@ def curves(job_id: str, measured: Measured, view: View, at: Mapping[str, Any]) -
 
 def near(measured: Measured) -> Callable[[Any], dict[str, object] | None]:
     """From a threshold on a curve to the images around it."""
+    ascending = measured.ascending  # alone: a tab never lets go of what its charts call
 
     def select(threshold: Any) -> dict[str, object] | None:
         if not isinstance(threshold, int | float):
             return None
-        low, high = measured.near(float(threshold))
+        low, high = around(ascending, float(threshold))
         return {"selection": Selection(low=low, high=high), "order": "wrong"}
 
     return select
