@@ -12,7 +12,7 @@ from model.region_summary import region_summary
 LIMIT = 2.0  # log-odds at full colour
 
 
-def region_panel(predictions: pd.DataFrame, by: str = "group", *, key: str = "regions") -> None:
+def region_panel(predictions: pd.DataFrame, by: str, *, key: str) -> None:
     """Mean log-odds per facial region and group of a finished run, as chart and table.
 
     Parameters

@@ -16,6 +16,7 @@ from dashboard.store import StoreError
 from dashboard.tasks import BulkResult
 from dashboard.widgets import appearance, run_gallery, verdict
 from dashboard.widgets.notices import skipped_files
+from dashboard.widgets.region_summary import region_panel
 from dashboard.widgets.run_export import run_export
 from model.calibration import Thresholds
 from model.sources import SourceError
@@ -37,6 +38,7 @@ def run_table(job: Job, elapsed: float) -> None:
     _counts(review, elapsed)
     _downloads(review.result, job.title)
     skipped_files(review.result.skipped)
+    _regions(job, review.result)
     _pictures(job, review)
 
 
@@ -82,6 +84,16 @@ def _downloads(result: BulkResult, title: str) -> None:
             icon=":material/download:",
             on_click="ignore",
         )
+
+
+def _regions(job: Job, result: BulkResult) -> None:
+    panel = st.expander(
+        "Which parts of the face decide", icon=":material/face:", on_change="rerun", key=f"regions_{job.id}"
+    )
+    if panel.open:
+        faces = result.faces.assign(verdict=result.faces["verdict"].map(_titles()))
+        with panel:
+            region_panel(faces, "verdict", key=f"regions_of_{job.id}")
 
 
 @st.fragment

@@ -12,6 +12,7 @@ from dashboard.evaluation import json_text
 from dashboard.store import DONE, EVALUATION, Run, RunStore
 from dashboard.tasks import data_digest, json_bytes, parquet_bytes
 from model import metrics
+from model.regions import REGIONS
 from model.results import COLUMNS, TEXT_COLUMNS
 
 
@@ -57,8 +58,11 @@ def predictions_of(plan: Plan) -> pd.DataFrame:
     frame["runtime"], frame["version"], frame["format"] = "torch-fp32", "0", "PNG"
     frame["label"], frame["source"], frame["group"] = label, kinds, group
     frame["light"] = np.where(rng.random(count) < 0.5, "indoors", "outdoors")
+    parts = [f"ledger_{name}" for name in REGIONS]
+    frame[parts] = np.random.default_rng(plan.seed + 1).dirichlet(np.ones(len(parts)), count) * logit[:, None]
+    frame["ledger_bias"] = 0.0
     for place in rng.choice(count, min(plan.unscored, count), replace=False):
-        frame.loc[place, ["logit", "p_fake"]] = np.nan
+        frame.loc[place, ["logit", "p_fake", "ledger_bias", *parts]] = np.nan
         frame.loc[place, ["verdict", "reason"]] = ["not_applicable", "no_face"]
         frame.loc[place, "faces"] = 0
     return frame

@@ -28,6 +28,7 @@ from dashboard.widgets.evaluation.figures import figure_text
 from model import metrics
 from model.dataset import LabelledSet, from_manifest
 from model.detector import Detector
+from model.regions import LABELS, REGIONS
 
 from .conftest import ROOT, open_page, picture
 from .synthetic import Plan, keep
@@ -35,6 +36,7 @@ from .test_pages import text_of
 
 shares = hypothesis.floats(0, 1)
 texts = hypothesis.text(max_size=20)
+TABS = ("Errors", "Curves", "Calibration", "Costs", "Groups", "Regions")
 
 
 def kept(plan: Plan = Plan(), **options: object) -> Run:  # noqa: B008 - frozen
@@ -260,7 +262,7 @@ def test_what_is_clicked_selects_exactly_that(app_home: Path) -> None:
         assert near(own)(nonsense) is None
 
 
-@pytest.mark.parametrize("tab", ["Errors", "Curves", "Calibration", "Costs", "Groups"])
+@pytest.mark.parametrize("tab", TABS)
 def test_a_tab_of_the_browser_does_not_hold_evaluations_that_it_showed(app_home: Path, tab: str) -> None:
     run, other = kept(), kept()
     app = visit(run, other=other.id)
@@ -315,7 +317,22 @@ def test_groups_of_any_column_with_mean_and_worst(app_home: Path) -> None:
     assert over["recall"]["min"]["group"] in ("indoors", "outdoors")
 
 
-@pytest.mark.parametrize("tab", ["Errors", "Curves", "Calibration", "Costs", "Groups"])
+def test_which_regions_decide_is_shown_per_group(app_home: Path) -> None:
+    run = kept()
+    app = visit(run)
+    app.session_state[f"tabs_{run.id}"] = "Regions"
+    app.run()
+    assert not app.exception
+    frame = next(table.value for table in app.dataframe if "log_odds" in table.value)
+    own = measured(run)
+    assert set(frame["group"]) == set(own.scored.groups_of("group"))
+    assert frame["label"].nunique() == len(REGIONS)
+    sdxl = own.result.predictions.query("group == 'sdxl' and logit.notna()")
+    shown = frame[(frame["group"] == "sdxl") & (frame["label"] == LABELS["nose"])]
+    assert shown["log_odds"].item() == pytest.approx(sdxl["ledger_nose"].mean())
+
+
+@pytest.mark.parametrize("tab", TABS)
 @pytest.mark.parametrize("plan", [Plan(), Plan(real=0), Plan(fake=0), Plan(real=1, fake=2, unscored=0)])
 def test_every_tab_stands_on_degenerate_sets(app_home: Path, tab: str, plan: Plan) -> None:
     run = kept(plan)

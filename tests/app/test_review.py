@@ -285,6 +285,17 @@ def test_a_tab_does_not_hold_runs_that_it_showed(app_home: Path) -> None:
     assert [reference() for reference in shown] == [None] * 4
 
 
+def test_which_parts_decide_is_shown_per_verdict_on_request(app_home: Path) -> None:
+    run = keep({f"{seed}.png": photograph(seed) for seed in range(3)}, [0.01, 0.02, 0.99])
+    app = visit(run)
+    assert "mean log-odds" not in text_of(app).lower()
+    app.session_state[f"regions_{run.id}"] = True
+    app.run()
+    assert not app.exception
+    frame = next(table.value for table in app.dataframe if "log_odds" in table.value)
+    assert dict(zip(frame["group"], frame["images"], strict=True)) == {"Real photograph": 2, "AI-generated": 1}
+
+
 def test_near_duplicates_stand_behind_the_first_one_and_can_be_seen(app_home: Path) -> None:
     run = keep(family(), [0.1, 0.9, 0.5, 0.2])
     app = visit(run)

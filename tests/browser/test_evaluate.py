@@ -130,7 +130,7 @@ def test_from_a_cell_to_an_explanation_and_back(evaluated: Page) -> None:
 
 def test_every_chart_can_be_drawn(evaluated: Page) -> None:
     page = evaluated
-    for tab in ("Curves", "Calibration", "Costs", "Groups", "Errors"):
+    for tab in ("Curves", "Calibration", "Costs", "Groups", "Regions", "Errors"):
         page.get_by_role("tab", name=tab).click()
         idle(page)
         expect(page.get_by_test_id("stPlotlyChart").first).to_be_visible()

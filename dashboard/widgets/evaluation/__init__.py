@@ -31,6 +31,7 @@ _TABS = {
     "Calibration": calibration.calibration,
     "Costs": costs.costs,
     "Groups": groups.groups,
+    "Regions": groups.regions,
 }
 forget_view = state.leave
 

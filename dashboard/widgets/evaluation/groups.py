@@ -1,4 +1,4 @@
-"""Error rates by group: generator, source, or any column that the set brings."""
+"""Error rates and deciding regions by group: generator, source, or any column that the set brings."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from dashboard.view import Selection, View
 from dashboard.widgets import appearance
 from dashboard.widgets.evaluation import state
 from dashboard.widgets.evaluation.figures import figure_text
+from dashboard.widgets.region_summary import region_panel
 
 SHOWN = 25  # bars; the table has all groups
 _TRUTHS = {"real": "Real", "fake": "AI-generated", "both": "Both"}
@@ -56,6 +57,11 @@ def groups(job_id: str, measured: Measured, view: View, at: Mapping[str, Any]) -
     st.caption(f":material/touch_app: Click a bar to see its pictures. Dashed: mean over groups.{more}")
     with st.expander("All rates as a table", icon=":material/table_rows:"):
         _table(frame, job_id)
+
+
+def regions(job_id: str, measured: Measured, view: View, at: Mapping[str, Any]) -> None:
+    """Which regions of the face decide, in the groups that the visitor compares; the same at every threshold."""
+    region_panel(measured.result.predictions, measured.column(view) or "group", key=f"regions_{job_id}")
 
 
 def of_group(column: str) -> Any:
