@@ -2,10 +2,12 @@
 
 Streamlit keeps an upload until its session is evicted, which it looks at only when something else happens. Here uploads
 go as soon as they were taken, when their tab has been closed for a while, or when their owner wants them deleted.
+What was freed goes back to the operating system, where the C library does not see to that by itself.
 """
 
 from __future__ import annotations
 
+import ctypes
 import threading
 import time
 from collections import Counter
@@ -88,11 +90,12 @@ def release(uploads: Iterable[object]) -> None:
 
 
 async def sweep(keep_seconds: float) -> None:
-    """Drop, for as long as the server runs, the uploads of tabs that were closed `keep_seconds` ago."""
+    """Drop, for as long as the server runs, the uploads of tabs that were closed `keep_seconds` ago, and what is free."""
     closed: dict[str, float] = {}
     while True:
         await anyio.sleep(SWEEP_SECONDS)
         closed = swept(closed, keep_seconds)
+        await anyio.to_thread.run_sync(trim)
 
 
 def swept(closed: dict[str, float], keep_seconds: float) -> dict[str, float]:
@@ -107,6 +110,17 @@ def swept(closed: dict[str, float], keep_seconds: float) -> dict[str, float]:
     forget(over)
     tabs.keep(known - set(over))
     return {session: since for session, since in closed.items() if session not in over}
+
+
+def trim() -> bool:
+    """Give freed memory back to the operating system; returns whether there was any, and a way to do it (glibc's).
+
+    Pictures and networks leave holes in the heaps of many threads; glibc gives back only what is free at a heap's end.
+    """
+    try:
+        return bool(ctypes.CDLL(None).malloc_trim(0))
+    except (AttributeError, OSError, TypeError):  # another C library, or Windows
+        return False
 
 
 def _manager() -> MemoryUploadedFileManager | None:

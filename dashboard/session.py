@@ -27,6 +27,7 @@ EXAMINATION = "examination"
 CHECKPOINT = "checkpoint"
 EXPORT = "export"
 _NUMBER = "picture_number"
+_INPUT_KEYS = 4
 _TAB, _ADOPTED, _DELETIONS, _DELETION, _VISITOR = "tab", "adopted", "deletions", "deletion", "visitor"
 
 
@@ -136,8 +137,11 @@ def drop_picture() -> None:
 
 
 def input_key(name: str) -> str:
-    """Widget key of a picture input; it changes when the picture is dropped, which empties the widget."""
-    return f"{name}_{st.session_state[_NUMBER]}"
+    """Widget key of a picture input; it changes when the picture is dropped, which empties the widget.
+
+    The keys come round again, by when the widget is long empty: of each new one Streamlit keeps a note in the tab for good.
+    """
+    return f"{name}_{st.session_state[_NUMBER] % _INPUT_KEYS}"
 
 
 def picture() -> Picture | None:

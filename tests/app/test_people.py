@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import ctypes
 import io
+import itertools
 import json
+import resource
 import time
 from pathlib import Path
 from typing import Any
@@ -352,6 +355,31 @@ def test_an_upload_goes_once_it_was_taken(monkeypatch: pytest.MonkeyPatch) -> No
     memory.release([type("Upload", (), {"file_id": "1"})(), io.BytesIO(b"not an upload")])
     assert [record.file_id for record in manager.get_files("mine", ["1", "2"])] == ["2"]
     assert memory.held() == 200
+
+
+@pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "malloc_trim"), reason="only glibc can be asked for it")
+def test_what_was_freed_in_the_middle_of_a_heap_goes_back_to_the_system() -> None:
+    def resident() -> int:
+        return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
+
+    blocks = [b"x" * 50_000 for _ in range(4_000)]
+    blocks = blocks[::100]  # what stays keeps the heap from shrinking at its end
+    before = resident()
+    assert memory.trim()
+    assert before - resident() > 150e6
+    assert len(blocks) == 40
+
+
+def test_keys_of_the_picture_inputs_differ_from_the_last_and_come_round_again(app: AppTest) -> None:
+    open_page(app, "classify")
+    keys = []
+    for _ in range(9):
+        (upload,) = app.file_uploader
+        keys.append(upload.key)
+        upload.upload("one.png", picture()).run()
+        click(app, "Check another picture")
+    assert all(one != other for one, other in itertools.pairwise(keys))
+    assert len(set(keys)) < 6
 
 
 def test_an_archive_of_a_run_that_is_deleted_while_it_waits_goes_too(app: AppTest) -> None:
