@@ -49,7 +49,7 @@ def around(readings: list[tuple[int, float]], low: float, high: float) -> float:
 
 def measure(arguments: argparse.Namespace) -> dict[str, Any]:
     """Judge the pictures, and what memory they took."""
-    detector = Detector.load(arguments.checkpoint)
+    detector = Detector.load(arguments.checkpoint, precision=arguments.precision)
     readings: list[tuple[int, float]] = []
 
     def read(done: int, _: int) -> None:
@@ -64,6 +64,7 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
     late = around(readings, 0.9 * arguments.images, arguments.images)
     return {
         "checkpoint": detector.checkpoint.name,
+        "runtime": detector.runtime,
         "pictures": summary.images,
         "early": arguments.early,
         "early_mb": round(early, 1),
@@ -80,6 +81,7 @@ def main() -> int:
     parser.add_argument("--early", type=int, default=2000, help="the mark that the end is held against")
     parser.add_argument("--every", type=int, default=EVERY, help="pictures between two readings")
     parser.add_argument("--checkpoint", default="resnet50", help="name or path")
+    parser.add_argument("--precision", default="fp32", help="fp32 (default) or bf16")
     parser.add_argument("--data", type=Path, default=ROOT / "sample_images", help="folder of pictures to repeat")
     parser.add_argument("--write", action="store_true", help="write the section of docs/resume.md")
     arguments = parser.parse_args()
@@ -99,7 +101,10 @@ def page_section(facts: dict[str, Any]) -> str:
         (f"After {facts['pictures']:,} pictures", f"{facts['late_mb']:,.0f} MB ({facts['growth']:+.1%})"),
         ("Most", f"{facts['most_mb']:,.0f} MB"),
     ]
-    about = f"`python -m benchmarks.memory --write` with `{facts['checkpoint']}`, the bundled pictures repeated"
+    about = (
+        f"`python -m benchmarks.memory --write` with `{facts['checkpoint']}`, {facts['runtime']}, the bundled pictures"
+    )
+    about += f" repeated, {facts['pictures'] / facts['seconds']:.1f} a second"
     return "\n\n".join(("## Memory of a long run", f"{machine()} Written by {about}.", table(("", "Resident"), rows)))
 
 

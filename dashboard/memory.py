@@ -90,7 +90,7 @@ def release(uploads: Iterable[object]) -> None:
 
 
 async def sweep(keep_seconds: float) -> None:
-    """Drop, for as long as the server runs, the uploads of tabs that were closed `keep_seconds` ago, and what is free."""
+    """Drop, for as long as the server runs, the uploads of tabs that were closed `keep_seconds` ago; then `trim`."""
     closed: dict[str, float] = {}
     while True:
         await anyio.sleep(SWEEP_SECONDS)

@@ -139,7 +139,7 @@ def drop_picture() -> None:
 def input_key(name: str) -> str:
     """Widget key of a picture input; it changes when the picture is dropped, which empties the widget.
 
-    The keys come round again, by when the widget is long empty: of each new one Streamlit keeps a note in the tab for good.
+    The keys come round again, by when the widget is long empty: of each new one Streamlit keeps a note for good.
     """
     return f"{name}_{st.session_state[_NUMBER] % _INPUT_KEYS}"
 

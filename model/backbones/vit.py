@@ -110,7 +110,8 @@ class ViTCells(nn.Module):
 
     def _tapped(self, images: Tensor) -> Iterator[Tensor]:
         """Patch tokens (B, G*G, D) of each tapped block in turn."""
-        tokens = self.patches(images).flatten(2).transpose(1, 2)  # (B, G*G, D)
+        with torch.autocast(images.device.type, enabled=False):  # a hundredth of the work, most of bfloat16's error
+            tokens = self.patches(images.float()).flatten(2).transpose(1, 2)  # (B, G*G, D)
         tokens = torch.cat([self.class_token.expand(tokens.shape[0], 1, -1), tokens], dim=1)
         tokens = self.norm(tokens + self.positions)  # (B, 1+G*G, D)
         for index, block in enumerate(self.blocks):

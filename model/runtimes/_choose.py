@@ -13,9 +13,9 @@ from model.checkpoint import CheckpointInfo
 from model.runtimes import _quantise
 from model.runtimes._base import INT8, PRECISIONS, Runtime, RuntimeRefusedError
 from model.runtimes._exported import OnnxRuntime, OpenVinoRuntime
-from model.runtimes._graph import exported
+from model.runtimes._graph import exported, graph_path
 from model.runtimes._torch import TorchRuntime
-from model.runtimes.parity import admit
+from model.runtimes.parity import admit, digest
 
 AUTO = "auto"
 _EXPORTED: dict[str, type[OpenVinoRuntime] | type[OnnxRuntime]] = {
@@ -34,7 +34,7 @@ def available() -> tuple[str, ...]:
 
 
 def load(info: CheckpointInfo, network: LinearHeadNet, name: str = "torch", precision: str = "fp32") -> Runtime:
-    """A runtime by name, through the gate of `model.runtimes.parity` unless it is torch.
+    """A runtime by name, through the gate of `model.runtimes.parity` unless it is torch in fp32, the reference.
 
     Raises
     ------
@@ -50,7 +50,10 @@ def load(info: CheckpointInfo, network: LinearHeadNet, name: str = "torch", prec
     if name == "torch":
         if precision == INT8:
             raise RuntimeRefusedError("int8 needs the runtime openvino or onnxruntime; torch computes fp32 and bf16.")
-        return TorchRuntime(network, precision)
+        computing = TorchRuntime(network, precision)
+        if precision != "fp32":
+            admit(info, network, computing, torch.__version__, made_of=info.sha256, graph=graph_path(info, precision))
+        return computing
     if name not in available():
         raise RuntimeRefusedError(
             f"the runtime {name} is not installed. Install it with: pip install 'reality-check[{name}]'"
@@ -61,7 +64,7 @@ def load(info: CheckpointInfo, network: LinearHeadNet, name: str = "torch", prec
     if precision == INT8:
         graph = _quantise.quantised(info, graph)
     runtime = _EXPORTED[name](graph, float(network.head.bias.detach()[0]), precision)
-    admit(info, network, graph, runtime, runtime.version)
+    admit(info, network, runtime, runtime.version, made_of=digest(graph), graph=graph)
     return runtime
 
 

@@ -1,9 +1,9 @@
-"""The gate in front of every exported graph: it must agree with PyTorch in float32 on real pictures.
+"""The gate in front of every exported graph and lower precision: agreement with PyTorch in float32 on real pictures.
 
 What may come out differently: the probability, by `Tolerance.p_fake` at most; no verdict; and the map, whose
 correlation with the reference's must reach `Tolerance.correlation` on every face. The pictures are the bundled samples,
 so that the check can be made anywhere. It is made once for a graph, a runtime's version and a kind of processor; the
-record lies beside the graph.
+record lies beside the graph, or where one would be.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 import platform
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -96,8 +97,17 @@ def forward_all(runtime: Runtime, faces: Tensor) -> tuple[np.ndarray, np.ndarray
     return np.concatenate([maps for maps, _ in parts]), np.concatenate([logits for _, logits in parts])
 
 
-def admit(info: CheckpointInfo, network: LinearHeadNet, graph: Path, runtime: Runtime, version: str) -> Agreement:
+def admit(
+    info: CheckpointInfo, network: LinearHeadNet, runtime: Runtime, version: str, *, made_of: str, graph: Path
+) -> Agreement:
     """Let a runtime through the gate.
+
+    Parameters
+    ----------
+    made_of : str
+        SHA-256 of what it computes from: its graph, or the checkpoint where there is none.
+    graph : Path
+        The record lies beside it; where none can be written, the check is made each time.
 
     Raises
     ------
@@ -105,7 +115,7 @@ def admit(info: CheckpointInfo, network: LinearHeadNet, graph: Path, runtime: Ru
         If it does not agree with the reference within the tolerance of its precision, or nothing can be compared.
     """
     key: dict[str, object] = {
-        "graph": _digest(graph),
+        "graph": made_of,
         "runtime": f"{runtime.name} {version}",
         "processor": f"{platform.machine()} {torch.backends.cpu.get_cpu_capability()}",
         "tolerance": asdict(TOLERANCES[runtime.precision]),
@@ -115,7 +125,9 @@ def admit(info: CheckpointInfo, network: LinearHeadNet, graph: Path, runtime: Ru
     if found is None:
         faces = sample_faces(info)
         found = agreement(info, TorchRuntime(network), runtime, faces)
-        record.write_text(json.dumps(key | {"found": asdict(found)}, indent=2), "utf-8")
+        with suppress(OSError):
+            record.parent.mkdir(parents=True, exist_ok=True)
+            record.write_text(json.dumps(key | {"found": asdict(found)}, indent=2), "utf-8")
     tolerance = TOLERANCES[runtime.precision]
     if not found.within(tolerance):
         raise RuntimeRefusedError(
@@ -174,7 +186,8 @@ def _correlation(a: np.ndarray, b: np.ndarray) -> float:
     return float(a @ b) / spread
 
 
-def _digest(path: Path) -> str:
+def digest(path: Path) -> str:
+    """SHA-256 of a file, in hexadecimal digits."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 

@@ -32,9 +32,9 @@ def images(count, side):
 
 @pytest.mark.parametrize(("name", "grid"), GRIDS.items())
 def test_every_registered_network_maps_crops_to_a_grid_and_the_grid_to_one_logit(name, grid):
-    with torch.device("meta"), torch.no_grad():  # shapes only
+    with torch.no_grad():
         network = build(name, {}).eval()
-        batch = torch.empty(2, 3, 224, 224)
+        batch = torch.zeros(2, 3, 224, 224)
         cells = network.forward_features(batch)
         assert cells.shape == (2, network.head.in_features, grid, grid)
         assert network(batch).shape == (2,)

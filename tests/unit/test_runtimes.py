@@ -169,6 +169,36 @@ def test_the_gate_is_passed_once_per_graph(
         runtimes.load(info, network, name)
 
 
+def test_bfloat16_passes_the_gate_in_torch_too(
+    info: CheckpointInfo, faces: Tensor, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    network = load_network(info)
+    assert runtimes.load(info, network, "torch", "bf16").precision == "bf16"
+    (record,) = cache.rglob("*.json")
+    assert json.loads(record.read_text())["found"]["p_fake"] > 0
+    record.unlink()
+    monkeypatch.setitem(parity.TOLERANCES, "bf16", parity.Tolerance(p_fake=1e-9, correlation=0.99))
+    with pytest.raises(RuntimeRefusedError, match="torch in bf16 does not agree with torch in fp32"):
+        runtimes.load(info, network, "torch", "bf16")
+    runtimes.load(info, network, "torch")  # the reference itself needs no gate
+
+
+def test_without_a_place_for_its_record_the_check_is_made_each_time(
+    info: CheckpointInfo, faces: Tensor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "a file").touch()
+    monkeypatch.setenv("REALITY_CHECK_CACHE_DIR", str(tmp_path / "a file" / "cache"))
+    assert runtimes.load(info, load_network(info), "torch", "bf16").precision == "bf16"
+
+
+def test_patches_of_transformers_are_embedded_in_float32_whatever_the_precision() -> None:
+    cells = ViTCells(taps=(0,), width=32, heads=2, patch=16, grid=4)
+    seen: list[torch.dtype] = []
+    cells.patches.register_forward_hook(lambda module, inputs, output: seen.append(output.dtype))
+    TorchRuntime(randomise(LinearHeadNet(cells, 32)), "bf16").forward(torch.randn(1, 3, 64, 64))
+    assert seen == [torch.float32]
+
+
 class Shifted:
     """The reference with an error of its own."""
 
