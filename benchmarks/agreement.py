@@ -1,8 +1,8 @@
 """`python -m benchmarks.agreement --data FOLDER`: every runtime and precision beside PyTorch in float32.
 
 The gate of `model.runtimes` holds them to the bundled pictures. Here the same agreement is taken over faces of a
-folder, spread evenly over it: by how much the probability differs, how many verdicts do, and how alike the maps are. What the
-gate refuses is in the table too, where it can be computed at all.
+folder, spread evenly over it: by how much the probability differs, how many verdicts do, and how alike the maps are.
+What the gate refuses is named with its reason.
 """
 
 from __future__ import annotations
