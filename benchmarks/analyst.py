@@ -23,6 +23,13 @@ class VisitError(RuntimeError):
     """The server did not do what a visitor may expect."""
 
 
+def _client() -> requests.Session:
+    """A connection for each request: one that is used again may be closed by the server in that very moment."""
+    client = requests.Session()
+    client.headers["Connection"] = "close"
+    return client
+
+
 @dataclass
 class Analyst:
     """One browser tab.
@@ -40,7 +47,7 @@ class Analyst:
     states: dict[str, WidgetState] = field(default_factory=dict)
     query: str = ""
     page: str = ""
-    _http: requests.Session = field(default_factory=requests.Session)
+    _http: requests.Session = field(default_factory=_client)
     _socket: ClientConnection | None = None
     _session: str = ""
     _kept: dict[str, ForwardMsg] = field(default_factory=dict)
