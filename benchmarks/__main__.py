@@ -68,8 +68,9 @@ A new process, from its first import to the verdict on one picture, processor se
 
 ## What is not here
 
-Maps cost nothing beside the verdict here, so that there is no row without them for ours. Memory over long runs and Ray
-are not measured by this command.
+Maps cost nothing beside the verdict here, so that there is no row without them for ours. How much bf16 gains depends on
+the processor: with tiles for it (AMX) far more than without. Memory over long runs is in `docs/resume.md`, Ray in
+`docs/scaling.md`, how closely the runtimes agree in `docs/runtimes.md`.
 """
 
 
