@@ -18,6 +18,7 @@ from torch import Tensor
 
 from benchmarks._page import write_section
 from benchmarks.reliability import machine, table
+from benchmarks.resume import chosen
 from dashboard.settings import ROOT
 from model import quality, runtimes
 from model.checkpoint import CheckpointError, CheckpointInfo, list_checkpoints
@@ -25,17 +26,15 @@ from model.detector import Detector
 from model.faces import FaceFinder
 from model.imaging import ImageError, decode
 from model.runtimes import Agreement, RuntimeRefusedError
-from model.sources import Source, SourceError, from_folder
+from model.sources import SourceError
 
 PAGE = ROOT / "docs" / "runtimes.md"
 
 
 def faces(detector: Detector, folder: Path, count: int) -> Tensor:
     """The largest usable face of as many pictures, spread evenly over the folder: (N, 3, S, S), N at most `count`."""
-    sources = [source for source in from_folder(folder) if isinstance(source, Source)]
-    count = min(count, len(sources))
     finder, crops = FaceFinder(), []
-    for source in (sources[index * len(sources) // count] for index in range(count)):
+    for source in chosen(folder, count, labelled=False).sources:
         try:
             image = decode(source.read()).pixels
         except (ImageError, SourceError):

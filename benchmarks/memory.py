@@ -102,9 +102,9 @@ def page_section(facts: dict[str, Any]) -> str:
         ("Most", f"{facts['most_mb']:,.0f} MB"),
     ]
     about = (
-        f"`python -m benchmarks.memory --write` with `{facts['checkpoint']}`, {facts['runtime']}, the bundled pictures"
+        f"`python -m benchmarks.memory --write` with `{facts['checkpoint']}`, {facts['runtime']}, the bundled pictures "
+        f"repeated, {facts['pictures'] / facts['seconds']:.1f} a second"
     )
-    about += f" repeated, {facts['pictures'] / facts['seconds']:.1f} a second"
     return "\n\n".join(("## Memory of a long run", f"{machine()} Written by {about}.", table(("", "Resident"), rows)))
 
 
