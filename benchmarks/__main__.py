@@ -17,6 +17,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from benchmarks._speed import Peak, UsualLoop, cold_start, gigaflops, take_turns
@@ -80,11 +81,9 @@ def main() -> int:
     parser.add_argument("--images", type=int, default=16, help="faces per round (default 16)")
     parser.add_argument("--rounds", type=int, default=3, help="rounds of each side (default 3)")
     parser.add_argument("--batch-size", type=int, default=8, help="faces per forward pass of ours (default 8)")
-    parser.add_argument("--threads", type=int, help="PyTorch decides if not given")
+    parser.add_argument("--threads", type=int, default=0, help="one per core if not given")
     parser.add_argument("--page", type=Path, default=PAGE, help="default docs/performance.md")
     options = parser.parse_args()
-    if options.threads:
-        torch.set_num_threads(options.threads)
     try:
         text = measure(options)
     except (CheckpointError, SourceError, runtimes.RuntimeRefusedError) as error:
@@ -102,7 +101,9 @@ def measure(options: argparse.Namespace) -> str:
     refused = []
     for info, name, precision in itertools.product(list_checkpoints(), runtimes.available(), runtimes.PRECISIONS):
         try:
-            detectors.setdefault(info.name, []).append(Detector.load(info.path, runtime=name, precision=precision))
+            detectors.setdefault(info.name, []).append(
+                Detector.load(info.path, runtime=name, precision=precision, threads=options.threads)
+            )
         except runtimes.RuntimeRefusedError as error:
             refused.append(f"- `{info.name}`, {name}-{precision}: {error}")
     reference = detectors[REFERENCE][0]
@@ -168,7 +169,7 @@ def measure(options: argparse.Namespace) -> str:
     )
 
 
-def _forward(detector: Detector, crops: list[torch.Tensor], batch_size: int) -> None:
+def _forward(detector: Detector, crops: list[np.ndarray], batch_size: int) -> None:
     for first in range(0, len(crops), batch_size):
         detector.score(crops[first : first + batch_size])
 
@@ -177,10 +178,10 @@ def _files(detector: Detector, sources: list[MemorySource], batch_size: int) -> 
     return sum(1 for _ in detector.classify_many(sources, batch_size=batch_size))
 
 
-def _crops(detector: Detector, finder: FaceFinder, sources: list[MemorySource]) -> list[torch.Tensor]:
+def _crops(detector: Detector, finder: FaceFinder, sources: list[MemorySource]) -> list[np.ndarray]:
     images = (decode(source.read()).pixels for source in sources)
     return [
-        detector.tensor(detector.crop(image, face))
+        detector.normalised(detector.crop(image, face))
         for image in images
         for face in finder.find(image)
         if quality.reason_against(face) is None
@@ -209,7 +210,7 @@ def _stages(detectors: dict[str, list[Detector]], finder: FaceFinder, sources: l
             inside = framing.inside(face, box)
             crop = timed("cut, store as JPEG, scale", lambda: framing.cut(image, box))  # noqa: B023
             mesh = timed("facial mesh", lambda: find_mesh(crop, inside))  # noqa: B023
-            batch = timed("normalise", lambda: detector.tensor(crop))  # noqa: B023
+            batch = timed("normalise", lambda: detector.normalised(crop))  # noqa: B023
             regions = timed("regions", lambda: masks(inside, framing.side, mesh))  # noqa: B023
             evidence, _ = detector.score([batch])
             timed("ledger", lambda: ledger(evidence[0], 0.0, regions))  # noqa: B023

@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Mapping
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
@@ -95,17 +96,17 @@ class UsualLoop:
         self.network = copy.deepcopy(detector.network).requires_grad_(True)
         self.cam = GradCAM(model=self.network, target_layers=[self.network.cells])
 
-    def scores(self, crops: Iterable[Tensor]) -> None:
+    def scores(self, crops: Iterable[np.ndarray]) -> None:
         """Without maps."""
         with torch.no_grad():
             for crop in crops:
-                self.network(crop[None])
+                self.network(torch.from_numpy(crop[None]))
 
-    def scores_and_maps(self, crops: Iterable[Tensor]) -> None:
+    def scores_and_maps(self, crops: Iterable[np.ndarray]) -> None:
         """With maps."""
         for crop in crops:
             self.scores([crop])
-            self.cam(input_tensor=crop[None], targets=[lambda logit: logit])
+            self.cam(input_tensor=torch.from_numpy(crop[None]), targets=[lambda logit: logit])
 
 
 def cold_start(checkpoint: str, runtime: str, picture: str) -> tuple[float, float]:

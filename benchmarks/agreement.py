@@ -13,8 +13,8 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import torch
-from torch import Tensor
 
 from benchmarks._page import write_section
 from benchmarks.reliability import machine, table
@@ -31,7 +31,7 @@ from model.sources import SourceError
 PAGE = ROOT / "docs" / "runtimes.md"
 
 
-def faces(detector: Detector, folder: Path, count: int) -> Tensor:
+def faces(detector: Detector, folder: Path, count: int) -> np.ndarray:
     """The largest usable face of as many pictures, spread evenly over the folder: (N, 3, S, S), N at most `count`."""
     finder, crops = FaceFinder(), []
     for source in chosen(folder, count, labelled=False).sources:
@@ -41,20 +41,20 @@ def faces(detector: Detector, folder: Path, count: int) -> Tensor:
             continue
         usable = (face for face in finder.find(image) if quality.reason_against(face) is None)
         if (face := max(usable, key=lambda face: face.size, default=None)) is not None:
-            crops.append(detector.tensor(detector.crop(image, face)))
-    return torch.stack(crops)
+            crops.append(detector.normalised(detector.crop(image, face)))
+    return np.stack(crops)
 
 
 def agreements(info: CheckpointInfo, folder: Path, count: int) -> Iterator[tuple[str, Agreement | str]]:
     """Of every runtime and precision that is installed: how it agrees, or why the gate refuses it."""
     reference = Detector.load(info.path)
     crops = faces(reference, folder, count)
-    base = runtimes.load(info, reference.network)
+    base = runtimes.load(info, lambda: reference.network)
     for name, precision in itertools.product(runtimes.available(), runtimes.PRECISIONS):
         if (name, precision) == ("torch", "fp32"):
             continue
         try:
-            other = runtimes.load(info, reference.network, name, precision)
+            other = runtimes.load(info, lambda: reference.network, name, precision)
         except RuntimeRefusedError as error:
             yield f"{name}-{precision}", str(error)
             continue

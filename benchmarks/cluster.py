@@ -18,7 +18,6 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import torch
 
 from benchmarks._page import write_section
 from benchmarks.reliability import machine, table
@@ -112,8 +111,7 @@ def main() -> int:
         found = from_folder(options.data)
         count = min(options.images, len(found))
         picked = SourceSet([found[index * len(found) // count] for index in range(count)], root=found.root)
-        detector = Detector.load(options.checkpoint)
-        torch.set_num_threads(1)
+        detector = Detector.load(options.checkpoint, threads=1)
         with tempfile.TemporaryDirectory(prefix="reality-check-") as folder:
             local = Path(folder) / "local.parquet"
             runs = [timed("local engine, one thread", 1, detector, picked, local)]

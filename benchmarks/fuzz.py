@@ -319,7 +319,7 @@ _holders: list[tempfile.TemporaryDirectory[str]] = []
 def checkpoints() -> list[bytes]:
     """The smallest checkpoint, as float32 and int8."""
     from model.backbones import tiny
-    from model.checkpoint import save
+    from model.network import save
 
     out = []
     for storage in ("float32", "int8"):
@@ -373,7 +373,8 @@ def hostile_checkpoint(chance: random.Random) -> bytes:
 
 def read_checkpoint(data: bytes) -> str:
     """Read the header, build the network, and load its weights."""
-    from model.checkpoint import CheckpointError, load_network, read_info, training_hashes
+    from model.checkpoint import CheckpointError, read_info, training_hashes
+    from model.network import load_network
 
     path = _folder() / "case.safetensors"
     path.write_bytes(data)

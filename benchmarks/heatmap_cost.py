@@ -13,6 +13,7 @@ import sys
 import time
 from collections.abc import Callable
 
+import numpy as np
 import torch
 
 from benchmarks._page import write_section
@@ -50,7 +51,7 @@ def crops_of(detector: Detector, count: int) -> tuple[list, list]:
 def measure(detector: Detector, count: int, rounds: int) -> dict[str, list[float]]:
     """Seconds per round of each side."""
     crops, landmarks = crops_of(detector, count)
-    tensors = [detector.tensor(crop) for crop in crops]
+    inputs = [detector.normalised(crop) for crop in crops]
     bias, side = float(detector.network.head.bias.detach()[0]), detector.checkpoint.framing.side
 
     network = fused(detector.network)  # as the runtime has it
@@ -58,13 +59,13 @@ def measure(detector: Detector, count: int, rounds: int) -> dict[str, list[float
 
     def alone() -> None:
         with detector._lock, torch.inference_mode():
-            network(torch.stack(tensors).contiguous(memory_format=layout)).numpy()
+            network(torch.from_numpy(np.stack(inputs)).contiguous(memory_format=layout)).numpy()
 
     def with_map() -> None:
-        detector.score(tensors)
+        detector.score(inputs)
 
     def with_ledger() -> None:
-        evidence, _ = detector.score(tensors)
+        evidence, _ = detector.score(inputs)
         for one, crop, points in zip(evidence, crops, landmarks, strict=True):
             ledger(one, bias, masks(points, side, find_mesh(crop, points)))
 

@@ -28,10 +28,11 @@ import torch
 from PIL import Image, ImageOps
 from safetensors.torch import load_file
 
-from model.backbones import Normaliser, resnet50
+from model.backbones import resnet50
 from model.checkpoint import CheckpointInfo, list_checkpoints
 from model.detector import Detector
 from model.metrics import evaluate
+from model.normalise import Normaliser
 from model.sources import Source
 from model.training import data
 from model.training.config import CLIP_MEAN, CLIP_STD, IMAGENET_MEAN, IMAGENET_STD, ConfigError, DataConfig
@@ -217,7 +218,7 @@ class FrozenResNet:
         """Mean cells (N, C) of whole pictures."""
         normalise = Normaliser(IMAGENET_MEAN, IMAGENET_STD)
         images = [normalise(_rgb(path).resize((SIDE, SIDE), Image.Resampling.BILINEAR)) for path in paths]
-        batch = torch.stack(images).to(memory_format=torch.channels_last)
+        batch = torch.from_numpy(np.stack(images)).to(memory_format=torch.channels_last)
         with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
             return self._network.mean_cells(batch).numpy()
 

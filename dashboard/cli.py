@@ -80,7 +80,11 @@ class Architecture(StrEnum):
 Checkpoint = Annotated[str | None, typer.Option("--checkpoint", "-c", help="Name or path of a checkpoint.")]
 Arithmetic = Annotated[Precision | None, typer.Option(help="Arithmetic; the setting `precision` if not given.")]
 RuntimeName = Annotated[
-    Computing, typer.Option(help="What computes the network; auto measures what is installed and takes the quickest.")
+    Computing | None,
+    typer.Option(
+        help="What computes the network; auto measures what is installed and takes the quickest. The setting `runtime` "
+        "if not given."
+    ),
 ]
 ClusterBy = Annotated[
     str | None,
@@ -158,6 +162,7 @@ def classify(
     heatmap: Annotated[Path | None, typer.Option(help="Folder for one evidence picture per face (PNG).")] = None,
     checkpoint: Checkpoint = None,
     precision: Arithmetic = None,
+    runtime: RuntimeName = None,
 ) -> None:
     """Judge single images."""
     with _usable():
@@ -165,7 +170,7 @@ def classify(
 
         if not any(os.path.isfile(image) for image in images):
             raise SourceError(f"{images[0]}: there is no such image file. For a folder use `reality-check bulk`.")
-        detector = _detector(checkpoint, precision)
+        detector = _detector(checkpoint, precision, runtime)
         if heatmap is not None:
             heatmap.mkdir(parents=True, exist_ok=True)
         sources = [Source(_printable(image), Path(image)) for image in images]
@@ -198,6 +203,7 @@ def explain(
     ] = False,
     checkpoint: Checkpoint = None,
     precision: Arithmetic = None,
+    runtime: RuntimeName = None,
 ) -> None:
     """Say what moved the score of one image, part by part; write it down for a reviewer."""
     with _usable():
@@ -212,7 +218,7 @@ def explain(
                 raise UnusableError(f"{path}: a report ends in .html or .pdf.")
         name = _printable(str(image))
         data = Source(name, image).read()
-        detector = _detector(checkpoint, precision)
+        detector = _detector(checkpoint, precision, runtime)
         found = examine(detector, Picture(name, data, ""))
         result, digest = found.result, None
         if tests:
@@ -298,7 +304,7 @@ def bulk(
     resume: Annotated[bool, typer.Option("--resume", help="Take over what an earlier run has judged.")] = False,
     checkpoint: Checkpoint = None,
     precision: Arithmetic = None,
-    runtime: RuntimeName = Computing.torch,
+    runtime: RuntimeName = None,
     engine: Annotated[Engine, typer.Option(help="ray: on a Ray cluster, or on one started here.")] = Engine.local,
     workers: Annotated[
         int | None, typer.Option(min=1, help="Processes on Ray, one processor each; all that are free if not given.")
@@ -310,7 +316,7 @@ def bulk(
         from model import bulk as bulk_run
 
         found = _sources(source)
-        detector = _detector(checkpoint, precision, runtime=runtime)
+        detector = _detector(checkpoint, precision, runtime)
         judge: bulk_run.Judge = detector
         if engine == Engine.ray:
             from model import cluster
@@ -353,6 +359,7 @@ def evaluate(
         float | None, typer.Option(min=0, max=1, help="Call fake from this probability; else the checkpoint's own.")
     ] = None,
     precision: Arithmetic = None,
+    runtime: RuntimeName = None,
     as_json: AsJson = False,
 ) -> None:
     """Measure the detector on images whose answer is known."""
@@ -369,7 +376,7 @@ def evaluate(
         for column in (*columns, *([cluster_by] if cluster_by is not None else [])):
             if column not in labelled.frame:
                 raise UnusableError(f"{source}: there is no column {column!r}; there are {', '.join(labelled.frame)}.")
-        detector = _detector(checkpoint, precision, threshold)
+        detector = _detector(checkpoint, precision, runtime, threshold)
         for row in labelled.folders.itertuples():
             typer.echo(f"{row.folder}: {row.label}, {row.images:,} images", err=True)
         _report_skipped(labelled.skipped)
@@ -462,6 +469,7 @@ def measure(
         Path | None, typer.Option(help="Markdown page to write from all figures in --out; else it is printed.")
     ] = None,
     precision: Arithmetic = None,
+    runtime: RuntimeName = None,
 ) -> None:
     """Hold checkpoints against the targets for accuracy: unseen, degraded, passed-on and faceless pictures."""
     with _usable():
@@ -478,7 +486,7 @@ def measure(
         )
         for name in checkpoint or [str(info.path) for info in list_checkpoints()]:
             accuracy.measure(
-                _detector(name, precision),
+                _detector(name, precision, runtime),
                 material,
                 out,
                 flips=flips,
@@ -706,19 +714,19 @@ def _give_up(message: str) -> NoReturn:
 def _detector(
     checkpoint: str | None,
     precision: Precision | None,
+    runtime: Computing | None,
     threshold: float | None = None,
-    runtime: Computing = Computing.torch,
 ) -> Detector:
-    import torch
-
     from dashboard.settings import get_settings
     from model.detector import Detector
 
     settings = get_settings()
-    if settings.threads:
-        torch.set_num_threads(settings.threads)
-    arithmetic = settings.precision if precision is None else precision.value
-    detector = Detector.load(checkpoint or settings.default_checkpoint, precision=arithmetic, runtime=runtime.value)
+    detector = Detector.load(
+        checkpoint or settings.default_checkpoint,
+        precision=settings.precision if precision is None else precision.value,
+        runtime=settings.runtime if runtime is None else runtime.value,
+        threads=settings.threads,
+    )
     if detector.choice is not None:
         typer.echo(str(detector.choice), err=True)
     return detector if threshold is None else detector.with_thresholds(_custom(detector.thresholds, threshold))

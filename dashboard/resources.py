@@ -5,11 +5,11 @@ Whether a visitor may see a run is asked before its results are fetched here: `d
 
 from __future__ import annotations
 
+import logging
 from contextlib import suppress
 from pathlib import Path
 
 import streamlit as st
-import torch
 
 from dashboard import reuse, tasks
 from dashboard.jobs import Busy, Job, JobError, JobQueue
@@ -22,6 +22,9 @@ from model.calibration import Thresholds
 from model.checkpoint import WEIGHTS, CheckpointError, CheckpointInfo, read_info, resolve, verify
 from model.detector import Detector
 from model.metrics import Comparison, compare
+from model.runtimes import AUTO, RuntimeRefusedError
+
+_log = logging.getLogger(__name__)
 
 MANY = 20_000  # images from which a comparison is resampled less often
 
@@ -33,11 +36,16 @@ def detector(name: str | None = None) -> Detector:
     ------
     model.checkpoint.CheckpointError
         If there is no such checkpoint or it is refused.
+    model.runtimes.RuntimeRefusedError
+        If the configured runtime is not installed or does not agree with PyTorch on it.
     """
     info = checkpoint(name)
     settings = get_settings()
     verify(info, settings.default_checkpoint_sha256 if name is None else None)
-    return _load(str(info.path), info.sha256, settings.precision, settings.threads)
+    runtime: str = settings.runtime
+    if runtime == AUTO:
+        runtime = _quickest(str(info.path), info.sha256, settings.precision, settings.threads)
+    return _load(str(info.path), info.sha256, runtime, settings.precision, settings.threads)
 
 
 def checkpoint(name: str | None = None) -> CheckpointInfo:
@@ -65,17 +73,21 @@ def checkpoints() -> list[CheckpointInfo]:
 
 
 def detector_of(run: Run) -> Detector:
-    """The detector that a run began with: its checkpoint, precision and thresholds.
+    """The detector that a run began with: its checkpoint, runtime, precision and thresholds.
 
     Raises
     ------
     dashboard.jobs.JobError
-        If that checkpoint is not here any more.
+        If that checkpoint is not here any more, or cannot be computed in that way.
     """
     settings = get_settings()
     for info in checkpoints():
         if info.sha256 == run.checkpoint_sha256:
-            loaded = _load(str(info.path), info.sha256, run.settings["precision"], settings.threads)
+            runtime, precision = run.settings.get("runtime", "torch"), run.settings["precision"]
+            try:
+                loaded = _load(str(info.path), info.sha256, runtime, precision, settings.threads)
+            except RuntimeRefusedError as error:
+                raise JobError(f"This run began with {runtime} in {precision}: {error}") from error
             return loaded.with_thresholds(Thresholds(**run.settings["thresholds"]))
     raise JobError(
         f"The checkpoint {run.checkpoint} ({run.checkpoint_sha256[:12]} …) that this run began with is not installed."
@@ -189,7 +201,13 @@ def _read(path: str, modified: int, size: int) -> CheckpointInfo:  # modified an
 
 
 @st.cache_resource(max_entries=2, show_spinner="Loading the network …")
-def _load(path: str, sha256: str, precision: str, threads: int) -> Detector:  # the digest is part of the key
-    if threads:
-        torch.set_num_threads(threads)
-    return Detector.load(path, precision=precision)
+def _load(path: str, sha256: str, runtime: str, precision: str, threads: int) -> Detector:  # digest: part of the key
+    return Detector.load(path, runtime=runtime, precision=precision, threads=threads)
+
+
+@st.cache_resource(max_entries=8, show_spinner="Measuring what is quickest …")
+def _quickest(path: str, sha256: str, precision: str, threads: int) -> str:
+    choice = Detector.load(path, runtime=AUTO, precision=precision, threads=threads).choice
+    assert choice is not None
+    _log.info("%s: %s", Path(path).stem, choice)
+    return choice.runtime.name

@@ -29,7 +29,7 @@ _OF_THE_PLACE = {"label": None, "source": None}  # what a table says of a file f
 def earlier(store: RunStore, run: Run, settings: Settings) -> list[Run]:
     """Finished runs whose results a run may take over, the newest first.
 
-    They judged with the same checkpoint, thresholds, precision, batches and tier, and are the same owner's, or
+    They judged with the same checkpoint, thresholds, runtime, precision, batches and tier, and are the same owner's, or
     anybody's where all visitors see all runs.
     """
     if not settings.reuse_results or (run.owner is None and not settings.shared_runs):

@@ -56,8 +56,12 @@ class Settings(BaseSettings):
         description="SHA-256 that the file of the default checkpoint must have; the server refuses any other. Unset: "
         "bundled checkpoints must be those that were shipped.",
     )
+    runtime: Literal["torch", "openvino", "onnxruntime", "auto"] = Field(
+        default="torch",
+        description="What computes the network. `auto` measures at start what is installed and takes the quickest.",
+    )
     precision: Literal["fp32", "bf16"] = Field(default="fp32", description="Arithmetic of the network.")
-    threads: int = Field(default=0, ge=0, description="Processor threads of the network. 0: PyTorch decides.")
+    threads: int = Field(default=0, ge=0, description="Processor threads of the network. 0: one per core.")
     preload: bool = Field(default=True, description="Load the network before the first visitor arrives.")
     batch_size: int = Field(default=16, ge=1, le=256, description="Faces per forward pass in bulk work.")
 

@@ -110,7 +110,7 @@ class Run:
         Images whose results were taken over from earlier runs (`dashboard.reuse`); None for a run of a time when that
         was not kept.
     settings : dict
-        What the result depends on beside images and checkpoint: thresholds, precision, tier, batch size.
+        What the result depends on beside images and checkpoint: thresholds, runtime, precision, tier, batch size.
     origin : str or None
         Place on the server that the images come from; None for uploads.
     digest : str or None

@@ -98,6 +98,7 @@ def recipe(detector: Detector, settings: Settings, *, delivery: str = "clean") -
     """
     return {
         "thresholds": asdict(detector.thresholds),
+        "runtime": detector.runtime.removesuffix(f"-{detector.precision}"),
         "precision": detector.precision,
         "tier": delivery,
         "batch_size": settings.batch_size,

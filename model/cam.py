@@ -84,7 +84,7 @@ def class_activation_maps(
     from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
 
     with torch.no_grad():
-        cells = detector.network.forward_features(detector.tensor(crop)[None]).float()
+        cells = detector.network.forward_features(torch.from_numpy(detector.normalised(crop)[None])).float()
     maps = {}
     for method in methods:
         head = _Head(detector.network).eval()

@@ -1,8 +1,7 @@
 """Checkpoints: one safetensors file with a JSON header that carries all a detector needs.
 
-Nothing is ever unpickled. Weights are stored as float32, float16, or int8 with one scale per output channel (name
-`x` becomes `x` int8 and `x.scale` float32); a network is always computed from float32 copies of what is stored. Beside
-the weights lie short hashes of the training pictures, so that others can be compared with them (`training_hashes`).
+Nothing is ever unpickled. Beside the weights (`model.network`) lie short hashes of the training pictures, so that
+others can be compared with them (`training_hashes`).
 """
 
 from __future__ import annotations
@@ -16,12 +15,9 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
-from torch import Tensor, nn
+from safetensors.numpy import save_file
 
-from model.backbones import LinearHeadNet, build
 from model.calibration import Calibration, Thresholds
 from model.faces import Framing
 
@@ -47,8 +43,7 @@ _REQUIRED: dict[str, type | tuple[type, ...]] = {
     "origin": str,
     "created": str,
 }
-_SCALE = ".scale"
-_HASHES = ("training.sha256", "training.phash")  # tensors that are not weights
+HASHES = ("training.sha256", "training.phash")  # tensors that are not weights
 HASH_BYTES = 8
 
 MAX_FILE_BYTES = 4 * 2**30
@@ -93,71 +88,27 @@ class CheckpointInfo:
         return Thresholds(float(entry["real"]), float(entry["fake"]), entry.get("fpr"))
 
 
-def save(
-    path: Path,
-    network: LinearHeadNet,
-    header: dict[str, Any],
-    *,
-    storage: str = "float32",
-    hashes: tuple[Hashes, Hashes] | None = None,
-) -> None:
-    """Write a checkpoint.
-
-    Parameters
-    ----------
-    storage : {"float32", "float16", "int8"}
-        How weights are stored: float16 for all with two or more dimensions, or int8 for those of linear layers; the
-        head, the baseline and all else stay float32.
-    hashes : pair of ndarray of shape (N, 8), uint8, optional
-        Of the pictures it was trained on; see `training_hashes`.
-    """
-    header = {"format": FORMAT, **header}
-    _validate(header, path)
-    if storage not in ("float32", "float16", "int8"):
-        raise ValueError(f"storage must be float32, float16 or int8, got {storage!r}")
-    linear = {f"{name}.weight" for name, module in network.named_modules() if isinstance(module, nn.Linear)}
-    tensors: dict[str, Tensor] = {}
-    for name, value in network.state_dict().items():
-        value = value.detach().contiguous()
-        if name.startswith("head.") or name == "baseline" or value.ndim < 2 or storage == "float32":
-            tensors[name] = value
-        elif storage == "float16":
-            tensors[name] = value.half()
-        elif name in linear:
-            tensors[name], tensors[name + _SCALE] = quantise(value)
-        else:
-            tensors[name] = value
-    if hashes is not None:
-        tensors |= {name: torch.from_numpy(rows) for name, rows in zip(_HASHES, _checked(*hashes), strict=True)}
-    path.parent.mkdir(parents=True, exist_ok=True)
-    _write(tensors, header, path)
-
-
 def rewrite(info: CheckpointInfo, header: dict[str, Any], path: Path) -> CheckpointInfo:
     """Write the tensors of a checkpoint, untouched, under another header; `path` may be its own."""
-    _validate(header, path)
-    with safe_open(info.path, framework="pt") as file:
+    with safe_open(info.path, framework="numpy") as file:
         tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
-    path.parent.mkdir(parents=True, exist_ok=True)
-    _write(tensors, header, path)
+    write(tensors, header, path)
     return read_info(path)
 
 
-def _write(tensors: dict[str, Tensor], header: dict[str, Any], path: Path) -> None:
+def write(tensors: dict[str, np.ndarray], header: dict[str, Any], path: Path) -> None:
+    """Write tensors under a header, after checking it; `path` never holds half of a file.
+
+    Raises
+    ------
+    CheckpointError
+        If the header lacks something or is inconsistent.
+    """
+    _validate(header, path)
+    path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_suffix(".partial")  # a reader of `path` sees the old file or the new one
     save_file(tensors, partial, metadata={KEY: json.dumps(header, ensure_ascii=False, sort_keys=True)})
     partial.replace(path)
-
-
-def quantise(weight: Tensor) -> tuple[Tensor, Tensor]:
-    """Symmetric int8 with one scale per output channel (dimension 0).
-
-    Quantising what was restored gives the same levels and scales again.
-    """
-    flat = weight.flatten(1)
-    scale = (flat.abs().amax(dim=1) / 127).clamp_min(1e-12)  # (out,)
-    levels = (flat / scale[:, None]).round().clamp(-127, 127).to(torch.int8)
-    return levels.view_as(weight).contiguous(), scale
 
 
 def read_info(path: Path) -> CheckpointInfo:
@@ -172,7 +123,7 @@ def read_info(path: Path) -> CheckpointInfo:
         raise CheckpointError(f"checkpoint {path} does not exist")
     _check_sizes(path)
     try:
-        with safe_open(path, framework="pt") as file:
+        with safe_open(path, framework="numpy") as file:
             metadata = file.metadata() or {}
     except (SafetensorError, OSError, ValueError) as error:
         raise CheckpointError(f"{path.name} is not a safetensors file or is damaged: {error}") from error
@@ -215,61 +166,18 @@ def verify(info: CheckpointInfo, pinned: str | None = None) -> None:
         raise CheckpointError(f"{info.path.name} is not the one that was shipped. Install Reality Check anew.")
 
 
-def load_network(info: CheckpointInfo) -> LinearHeadNet:
-    """Build the network and fill in its float32 weights, in evaluation mode.
+def head_bias(info: CheckpointInfo) -> float:
+    """The bias of the network's linear layer: what evidence maps do not hold of the logit.
 
     Raises
     ------
     CheckpointError
-        If the architecture is unknown or does not take the framing's crop, or if weights are missing, unknown, of a
-        wrong shape or type, or not finite.
+        If it is missing.
     """
-    side = info.framing.side
-    unfit = (
-        f"{info.path.name}: architecture {info.header['architecture']!r} with options {info.header['options']!r} "
-        f"does not work on crops of {side} px"
-    )
-    try:
-        with torch.device("meta"), torch.inference_mode(False):  # shapes only
-            network = build(info.header["architecture"], info.header["options"]).eval()
-    except (ValueError, TypeError, RuntimeError, OverflowError) as error:
-        raise CheckpointError(f"{unfit}: {error}") from error
-    expected = network.state_dict()
-    state: dict[str, Tensor] = {}
-    with safe_open(info.path, framework="pt") as file:
-        names = set(file.keys())
-        for name in names:
-            if name in _HASHES or (name.endswith(_SCALE) and name.removesuffix(_SCALE) in names):
-                continue
-            value = file.get_tensor(name)
-            if value.dtype == torch.int8:
-                if name + _SCALE not in names:
-                    raise CheckpointError(f"{info.path.name}: {name} is int8 but has no scale")
-                scale = file.get_tensor(name + _SCALE)
-                if value.ndim < 1 or scale.shape != value.shape[:1] or not scale.is_floating_point():
-                    raise CheckpointError(f"{info.path.name}: the scale of {name} does not fit it")
-                value = value.float() * scale.float().view(-1, *[1] * (value.ndim - 1))
-            if name in expected and value.is_floating_point() != expected[name].is_floating_point():
-                raise CheckpointError(f"{info.path.name}: {name} has the wrong type {value.dtype}")
-            state[name] = value.float() if value.is_floating_point() else value
-    for name, value in state.items():
-        if not bool(torch.isfinite(value).all()):
-            raise CheckpointError(f"{info.path.name}: {name} holds values that are not finite")
-    if (baseline := state.get("baseline")) is not None and baseline.shape[:1] == network.baseline.shape[:1]:
-        network.baseline = torch.empty_like(baseline, device="meta")  # its grid is that of the framing
-    try:
-        network.load_state_dict(state, assign=True)
-    except RuntimeError as error:
-        raise CheckpointError(f"{info.path.name}: weights do not fit {info.header['architecture']}: {error}") from error
-    network.eval().requires_grad_(False)
-    try:
-        with torch.inference_mode():
-            network(
-                torch.zeros(1, 3, side, side)
-            )  # quicker than on the meta device, whose rules take a second to import
-    except RuntimeError as error:
-        raise CheckpointError(f"{unfit}: {error}") from error
-    return network
+    with safe_open(info.path, framework="numpy") as file:
+        if "head.bias" not in file.keys():  # noqa: SIM118 - not a dict
+            raise CheckpointError(f"{info.path.name}: head.bias is missing")
+        return float(file.get_tensor("head.bias").reshape(-1)[0])
 
 
 def training_hashes(info: CheckpointInfo) -> tuple[Hashes, Hashes] | None:
@@ -288,13 +196,13 @@ def training_hashes(info: CheckpointInfo) -> tuple[Hashes, Hashes] | None:
         If only one of them is there, or they have another shape or type.
     """
     with safe_open(info.path, framework="numpy") as file:
-        found = {name: file.get_tensor(name) for name in file.keys() if name in _HASHES}  # noqa: SIM118 - not a dict
+        found = {name: file.get_tensor(name) for name in file.keys() if name in HASHES}  # noqa: SIM118 - not a dict
     if not found:
         return None
-    if len(found) < len(_HASHES):
+    if len(found) < len(HASHES):
         raise CheckpointError(f"{info.path.name}: holds {next(iter(found))} alone")
     try:
-        return _checked(found[_HASHES[0]], found[_HASHES[1]])
+        return checked_hashes(found[HASHES[0]], found[HASHES[1]])
     except ValueError as error:
         raise CheckpointError(f"{info.path.name}: {error}") from error
 
@@ -306,8 +214,15 @@ def short_hash(perceptual: Hashes) -> Hashes:
     return np.packbits(square.reshape(*perceptual.shape[:-1], 64), axis=-1)
 
 
-def _checked(sha256: Hashes, phash: Hashes) -> tuple[Hashes, Hashes]:
-    for name, rows in zip(_HASHES, (sha256, phash), strict=True):
+def checked_hashes(sha256: Hashes, phash: Hashes) -> tuple[Hashes, Hashes]:
+    """Both, if they are hashes of the same number of pictures.
+
+    Raises
+    ------
+    ValueError
+        If they are not.
+    """
+    for name, rows in zip(HASHES, (sha256, phash), strict=True):
         if rows.dtype != np.uint8 or rows.ndim != 2 or rows.shape != (len(sha256), HASH_BYTES):
             raise ValueError(f"{name} must be uint8 of shape (N, {HASH_BYTES}), is {rows.dtype} of shape {rows.shape}")
     return np.ascontiguousarray(sha256), np.ascontiguousarray(phash)

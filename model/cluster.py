@@ -111,11 +111,10 @@ class _Worker:
     """One process of the cluster: a detector, loaded once."""
 
     def __init__(self, *, path: str, sha256: str, thresholds: dict[str, Any], runtime: str, batch_size: int) -> None:
-        import torch
-
-        torch.set_num_threads(1)
         name, precision = runtime.rsplit("-", 1)
-        self.detector = Detector.load(path, precision=precision, thresholds=Thresholds(**thresholds), runtime=name)
+        self.detector = Detector.load(
+            path, precision=precision, thresholds=Thresholds(**thresholds), runtime=name, threads=1
+        )
         if self.detector.checkpoint.sha256 != sha256:
             raise ClusterError(f"{path} is another checkpoint on this machine. Put the same file on every machine.")
         self.batch_size = batch_size

@@ -10,27 +10,30 @@ import copy
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
-import torch
 from PIL import Image
 
 import model
 from model import quality, runtimes
-from model.backbones import LinearHeadNet, Normaliser
 from model.calibration import NOT_APPLICABLE, Thresholds, verdict
-from model.checkpoint import CheckpointInfo, load_network, read_info, resolve
+from model.checkpoint import CheckpointInfo, read_info, resolve
 from model.evidence import ledger
 from model.faces import Face, FaceFinder
 from model.imaging import ImageError, decode
+from model.normalise import Normaliser
 from model.regions import find_mesh, masks
 from model.results import FaceResult, ImageResult, not_applicable
-from model.runtimes import PRECISIONS, Choice, Runtime, TorchRuntime
+from model.runtimes import PRECISIONS, Choice, Runtime
+
+if TYPE_CHECKING:  # a second to import, which other runtimes do without
+    from model.backbones import LinearHeadNet
 
 READ_AHEAD = 32  # images decoded ahead of the network; bounds memory
 _finders = threading.local()
@@ -62,7 +65,7 @@ class _Prepared:
     faces: tuple[Face, ...] = ()
     boxes: tuple[tuple[float, float, float, float], ...] = ()
     reasons: tuple[str | None, ...] = ()
-    crops: tuple[torch.Tensor, ...] = ()  # (3, S, S) each, of the usable faces
+    crops: tuple[np.ndarray, ...] = ()  # (3, S, S) each, of the usable faces
     meshes: tuple[np.ndarray | None, ...] = ()  # of the usable faces
     code: str | None = None
     error: str | None = None
@@ -74,7 +77,8 @@ class Detector:
     Parameters
     ----------
     info : CheckpointInfo
-    network : LinearHeadNet
+    network : callable
+        Gives the checkpoint's network, the same one every time; asked when it is first needed.
     precision : {"fp32", "bf16"}
         Always explicit: results must not depend on the machine silently.
     thresholds : Thresholds, optional
@@ -86,7 +90,7 @@ class Detector:
     def __init__(
         self,
         info: CheckpointInfo,
-        network: LinearHeadNet,
+        network: Callable[[], LinearHeadNet],
         *,
         precision: str = "fp32",
         thresholds: Thresholds | None = None,
@@ -96,16 +100,21 @@ class Detector:
             raise ValueError(f"precision must be one of {PRECISIONS}, got {precision!r}")
         self.checkpoint = info
         self.thresholds = thresholds or info.thresholds
-        self.network = network
-        self._runtime = runtime or TorchRuntime(network, precision)
+        self._network = network
+        self._runtime = runtime or _reference(network(), precision)
         self.precision = self._runtime.precision
         self.runtime = f"{self._runtime.name}-{self._runtime.precision}"
         self.choice: Choice | None = None  # what was measured, where the runtime was chosen by measuring
         self._framing = info.framing
         self._calibration = info.calibration
-        self._bias = float(network.head.bias.detach()[0])
+        self._bias = self._runtime.bias
         self._normalise = Normaliser(info.header["mean"], info.header["std"])
         self._lock = threading.Lock()
+
+    @property
+    def network(self) -> LinearHeadNet:
+        """The network itself, for what the runtime does not tell."""
+        return self._network()
 
     @classmethod
     def load(
@@ -115,10 +124,12 @@ class Detector:
         precision: str = "fp32",
         thresholds: Thresholds | None = None,
         runtime: str = "torch",
+        threads: int = 0,
     ) -> Detector:
         """Load a bundled checkpoint by name, any by path, or the default.
 
-        `runtime` is one of `model.runtimes.NAMES`, or `auto` for the quickest that is installed (`runtimes.choose`).
+        `runtime` is one of `model.runtimes.NAMES`, or `auto` for the quickest that is installed (`runtimes.choose`);
+        `threads` are its processor threads, 0 for one per core.
 
         Raises
         ------
@@ -128,14 +139,20 @@ class Detector:
             If the runtime is not installed or does not agree with PyTorch.
         """
         info = read_info(resolve(name_or_path))
-        network = load_network(info)
+
+        @cache
+        def network() -> LinearHeadNet:
+            from model.network import load_network
+
+            return load_network(info)
+
         if runtime == runtimes.AUTO:
-            choice = runtimes.choose(info, network, precision)
-            detector = cls(info, network, precision=precision, thresholds=thresholds, runtime=choice.runtime)
+            choice = runtimes.choose(info, network, precision, threads)
+            detector = cls(info, network, thresholds=thresholds, runtime=choice.runtime)
             detector.choice = choice
             return detector
-        computing = runtimes.load(info, network, runtime, precision)
-        return cls(info, network, precision=precision, thresholds=thresholds, runtime=computing)
+        computing = runtimes.load(info, network, runtime, precision, threads)
+        return cls(info, network, thresholds=thresholds, runtime=computing)
 
     def with_thresholds(self, thresholds: Thresholds) -> Detector:
         """The same detector, sharing its network and lock, with other thresholds."""
@@ -203,13 +220,13 @@ class Detector:
         """The regions of an examined face's crop by which its ledger was summed: masks (S, S), see `model.regions`."""
         return masks(self._framing.inside(face.face, face.crop_box), self._framing.side, face.mesh)
 
-    def tensor(self, crop: Image.Image) -> torch.Tensor:
-        """A crop as normalised input (3, S, S)."""
+    def normalised(self, crop: Image.Image) -> np.ndarray:
+        """A crop as the network reads it: (3, S, S), float32."""
         return self._normalise(crop)
 
-    def score(self, crops: list[torch.Tensor]) -> tuple[np.ndarray, np.ndarray]:
+    def score(self, crops: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
         """Evidence maps (N, H, W) and logits (N,) of normalised crops, in one batch."""
-        batch = torch.stack(crops)
+        batch = np.stack(crops)
         with self._lock:
             return self._runtime.forward(batch)
 
@@ -245,7 +262,7 @@ class Detector:
             out.reasons = tuple(quality.reason_against(face) for face in out.faces)
             usable = [place for place, reason in enumerate(out.reasons) if reason is None]
             cut = [self._framing.cut(image, out.boxes[place]) for place in usable]
-            out.crops = tuple(self.tensor(crop) for crop in cut)
+            out.crops = tuple(self.normalised(crop) for crop in cut)
             out.meshes = tuple(
                 find_mesh(crop, self._framing.inside(out.faces[place], out.boxes[place]))
                 for crop, place in zip(cut, usable, strict=True)
@@ -320,6 +337,12 @@ class Detector:
             elapsed_ms=seconds * 1000,
             error=image.error,
         )
+
+
+def _reference(network: LinearHeadNet, precision: str) -> Runtime:
+    from model.runtimes._torch import TorchRuntime
+
+    return TorchRuntime(network, precision)
 
 
 def _finder() -> FaceFinder:

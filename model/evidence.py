@@ -14,12 +14,14 @@ its positive part up to a constant.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
-from torch import Tensor
 
-from model.backbones import LinearHeadNet
+if TYPE_CHECKING:  # a second to import, which whoever only sums maps does without
+    from torch import Tensor
+
+    from model.backbones import LinearHeadNet
 
 
 def evidence_and_logits(network: LinearHeadNet, images: Tensor) -> tuple[Tensor, Tensor]:
@@ -66,6 +68,16 @@ def ledger(evidence: np.ndarray, bias: float, masks: Mapping[str, np.ndarray]) -
 
 def area_shares(masks: Mapping[str, np.ndarray], grid: tuple[int, ...]) -> dict[str, np.ndarray]:
     """The share of each cell of an H x W grid that each region covers; shares of a cell sum to one."""
-    stacked = torch.from_numpy(np.stack(list(masks.values()))).float()[None]  # (1, R, S, S)
-    pooled = torch.nn.functional.adaptive_avg_pool2d(stacked, (grid[0], grid[1]))[0].double().numpy()  # (R, H, W)
+    stacked = np.stack(list(masks.values())).astype(np.float32)  # (R, S, S)
+    rows, columns = (_windows(cells, side) for cells, side in zip(grid, stacked.shape[1:], strict=True))
+    pooled = (rows @ stacked @ columns.T).astype(np.float64)  # pixels of each region under each cell, whole numbers
+    pooled /= rows.sum(axis=1)[:, None].astype(np.float64) * columns.sum(axis=1)
     return dict(zip(masks, pooled, strict=True))
+
+
+def _windows(cells: int, side: int) -> np.ndarray:
+    """Which pixels of a side lie under which cell: (cells, side) of 0 and 1; one on a border lies under both."""
+    starts = np.arange(cells) * side // cells
+    ends = -(-(np.arange(cells) + 1) * side // cells)
+    pixels = np.arange(side)
+    return ((starts[:, None] <= pixels) & (pixels < ends[:, None])).astype(np.float32)

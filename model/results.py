@@ -6,14 +6,16 @@ import os
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import IO
+from typing import IO, TYPE_CHECKING
 
 import numpy as np
-import pandas as pd
 
 from model.calibration import NOT_APPLICABLE, Thresholds
 from model.faces import Face
 from model.regions import REGIONS
+
+if TYPE_CHECKING:  # half a second to import, which one picture does without
+    import pandas as pd
 
 LEDGER_COLUMNS = tuple(f"ledger_{name}" for name in (*REGIONS, "bias"))
 COLUMNS = (
@@ -201,6 +203,8 @@ def to_frame(results: Iterable[ImageResult]) -> pd.DataFrame:
 
 def rows_to_frame(rows: Iterable[dict[str, object]]) -> pd.DataFrame:
     """Rows as made by `ImageResult.rows`, as a table with exactly `COLUMNS` and their types."""
+    import pandas as pd
+
     frame = pd.DataFrame(list(rows), columns=list(COLUMNS))
     whole = ("bytes", "width", "height", "face", "faces", "label")
     for name in COLUMNS:
@@ -244,6 +248,8 @@ def write_csv(
     target : path or text file, optional
         None returns the text instead.
     """
+    import pandas as pd
+
     guarded = frame.rename(columns=lambda name: guard_text(str(name)))
     for position, kind in enumerate(frame.dtypes):
         if not (pd.api.types.is_numeric_dtype(kind) or pd.api.types.is_datetime64_any_dtype(kind)):

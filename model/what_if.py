@@ -74,7 +74,7 @@ def without_regions(
     names = [name for name, mask in regions.items() if mask.any() and not mask.all()]
     logits: list[float] = []
     for first in range(0, len(names), _BATCH):
-        batch = [detector.tensor(without(crop, regions[name])) for name in names[first : first + _BATCH]]
+        batch = [detector.normalised(without(crop, regions[name])) for name in names[first : first + _BATCH]]
         logits += [float(logit) for logit in detector.score(batch)[1]]
     found = []
     for name, logit in zip(names, logits, strict=True):

@@ -13,8 +13,9 @@ import torch
 from PIL import Image, ImageDraw, ImageFilter
 
 from model.backbones import LinearHeadNet, tiny
-from model.checkpoint import FORMAT, CheckpointInfo, save
+from model.checkpoint import FORMAT, CheckpointInfo
 from model.detector import Detector
+from model.network import save
 
 SKIN = (225, 175, 150)
 BACKDROP = (150, 160, 170)
@@ -133,4 +134,4 @@ def save_tiny(path: Path, *, seed: int = 0, storage: str = "float32", **changes:
 def detector_of(network: LinearHeadNet, *, precision: str = "fp32", **changes: Any) -> Detector:
     """A detector around any network, without a file."""
     info = CheckpointInfo("in_memory", Path("in_memory.safetensors"), {"format": FORMAT} | header(**changes), "0" * 64)
-    return Detector(info, network, precision=precision)
+    return Detector(info, lambda: network, precision=precision)

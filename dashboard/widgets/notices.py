@@ -9,6 +9,7 @@ import streamlit as st
 from dashboard import words
 from model.checkpoint import CheckpointError
 from model.detector import Detector
+from model.runtimes import RuntimeRefusedError
 
 
 def detector_or_stop(load: Callable[[], Detector]) -> Detector:
@@ -19,6 +20,13 @@ def detector_or_stop(load: Callable[[], Detector]) -> Detector:
         st.error(
             f"No usable checkpoint: {words.plain(str(error))}. Set `REALITY_CHECK_DEFAULT_CHECKPOINT` to a bundled "
             "name or to a file, then restart.",
+            icon=":material/error:",
+        )
+        st.stop()
+    except RuntimeRefusedError as error:
+        st.error(
+            f"The network cannot be computed as configured: {words.plain(str(error))} Set `REALITY_CHECK_RUNTIME` and "
+            "`REALITY_CHECK_PRECISION`, then restart.",
             icon=":material/error:",
         )
         st.stop()

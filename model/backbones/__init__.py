@@ -19,7 +19,7 @@ from collections.abc import Callable
 
 from torch import nn
 
-from model.backbones.base import LinearHeadNet, Normaliser
+from model.backbones.base import LinearHeadNet
 from model.backbones.densenet import densenet121
 from model.backbones.efficientnet import efficientnet_lite
 from model.backbones.resnet import resnet50
@@ -29,7 +29,6 @@ __all__ = [
     "DEPTH",
     "REGISTRY",
     "LinearHeadNet",
-    "Normaliser",
     "ViTCells",
     "build",
     "clip_vit_b16",

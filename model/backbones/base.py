@@ -1,26 +1,9 @@
-"""What every backbone shares: its input, and *average over cells, then one linear layer*."""
+"""What every backbone shares: *average over cells, then one linear layer*."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
-import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor, nn
-
-
-class Normaliser:
-    """Crops as networks read them: RGB in 0..1, standardised by a checkpoint's mean and deviation per channel."""
-
-    def __init__(self, mean: Sequence[float], std: Sequence[float]) -> None:
-        self._mean = torch.tensor(mean).view(3, 1, 1) * 255
-        self._std = torch.tensor(std).view(3, 1, 1) * 255
-
-    def __call__(self, crop: Image.Image) -> Tensor:
-        """RGB crop of S x S pixels -> input (3, S, S), float32."""
-        pixels = torch.from_numpy(np.array(crop, dtype=np.float32)).permute(2, 0, 1)
-        return (pixels - self._mean) / self._std
 
 
 class LinearHeadNet(nn.Module):

@@ -77,7 +77,7 @@ def assess(
     if randoms < 1:
         raise ValueError(f"randoms must be at least 1, got {randoms}")
     variants = (crop, ImageOps.mirror(crop), recompress(crop, QUALITY))
-    evidence, logits = detector.score([detector.tensor(one) for one in variants])
+    evidence, logits = detector.score([detector.normalised(one) for one in variants])
     own = evidence[0]
     maps = {"own": own, "centre": centre_prior(own.shape)}
     maps |= {f"random {place}": random_map(own.shape, seed + place) for place in range(randoms)}

@@ -138,4 +138,4 @@ def _ranking(one: np.ndarray, size: tuple[int, int], ties: np.ndarray) -> np.nda
 
 def _logits(detector: Detector, crops: Sequence[Image.Image]) -> np.ndarray:
     batches = (crops[first : first + _BATCH] for first in range(0, len(crops), _BATCH))
-    return np.concatenate([detector.score([detector.tensor(crop) for crop in batch])[1] for batch in batches])
+    return np.concatenate([detector.score([detector.normalised(crop) for crop in batch])[1] for batch in batches])

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-from scipy.stats import binom, chi2
+from scipy.special import bdtr, chdtrc  # of the distributions; scipy.stats takes a second to import
 
 from model.metrics._arrays import Floats, Ints, MetricsError, checked
 from model.metrics._members import Mask
@@ -66,14 +66,15 @@ def mcnemar(only_a: int, only_b: int) -> dict[str, Any]:
         raise MetricsError(f"Counts are not negative, but {only_a} and {only_b} were given.")
     if not count:
         return found | {"method": "none", "reason": "both runs are right and wrong on the same images"}
-    tail = float(binom.cdf(smaller, count, 0.5))
+    tail = float(bdtr(smaller, count, 0.5))
     exact = min(1.0, 2 * tail)
-    found["mid_p"] = min(1.0, 2 * tail - float(binom.pmf(smaller, count, 0.5))) if only_a != only_b else 1.0
+    below = float(bdtr(smaller - 1, count, 0.5)) if smaller else 0.0
+    found["mid_p"] = min(1.0, tail + below) if only_a != only_b else 1.0
     if count < FEW:
         return found | {"p_value": exact, "method": "exact binomial"}
     statistic = max(abs(only_a - only_b) - 1, 0) ** 2 / count
     method = "chi-square with continuity correction"
-    return found | {"p_value": float(chi2.sf(statistic, 1)), "statistic": statistic, "method": method}
+    return found | {"p_value": float(chdtrc(1, statistic)), "statistic": statistic, "method": method}
 
 
 def paired_differences(

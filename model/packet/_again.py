@@ -115,6 +115,8 @@ def _account(entry: str, files: Mapping[str, bytes], fresh: Any, detector: Detec
             return "is not written as packets write JSON"
         if entry == "result.json":  # told of with the environment
             stored["version"] = fresh["version"]
+            if stored["runtime"] == load(files, "environment.json")["runtime"]:
+                stored["runtime"] = fresh["runtime"]
         comparison.add(stored, fresh, unit=unit)
         count = len(comparison.problems)
         return None if not count else "; ".join(comparison.problems[:3]) + (f"; {count - 3} more" if count > 3 else "")

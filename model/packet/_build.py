@@ -13,7 +13,6 @@ from pathlib import PurePosixPath, PureWindowsPath
 from typing import Any
 
 import numpy as np
-import torch
 from PIL import Image, features
 
 import model
@@ -161,6 +160,8 @@ def to_json(account: Any) -> bytes:
 
 def environment(detector: Detector) -> dict[str, Any]:
     """What a decision was computed with; nothing that names a person, a folder or a machine."""
+    import torch  # a second, when the runtime is another one
+
     return {
         "reality_check": model.__version__,
         "python": platform.python_version(),

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from model.runtimes._base import INT8, PRECISIONS, Runtime, RuntimeRefusedError
 from model.runtimes._choose import AUTO, NAMES, Choice, available, choose, load
-from model.runtimes._torch import TorchRuntime
 from model.runtimes.parity import TOLERANCES, Agreement, agreement
 
 __all__ = [
@@ -23,7 +22,6 @@ __all__ = [
     "Choice",
     "Runtime",
     "RuntimeRefusedError",
-    "TorchRuntime",
     "agreement",
     "available",
     "choose",

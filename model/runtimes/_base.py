@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Protocol
 
 import numpy as np
-from torch import Tensor
 
 INT8 = "int8"
 PRECISIONS = ("fp32", "bf16", INT8)
@@ -23,6 +22,8 @@ class Runtime(Protocol):
     name : str
         `torch`, `openvino` or `onnxruntime`.
     precision : {"fp32", "bf16", "int8"}
+    bias : float
+        What the logit has beside the sum of the map.
     """
 
     @property
@@ -31,12 +32,15 @@ class Runtime(Protocol):
     @property
     def precision(self) -> str: ...
 
-    def forward(self, batch: Tensor) -> tuple[np.ndarray, np.ndarray]:
+    @property
+    def bias(self) -> float: ...
+
+    def forward(self, batch: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Evidence maps and logits of normalised crops; not to be called by two threads at once.
 
         Parameters
         ----------
-        batch : Tensor of shape (N, 3, S, S), float32
+        batch : ndarray of shape (N, 3, S, S), float32
 
         Returns
         -------

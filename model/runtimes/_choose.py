@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import importlib.util
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
+from importlib.metadata import version
+from typing import TYPE_CHECKING
 
-import torch
+import numpy as np
 
-from model.backbones import LinearHeadNet
-from model.checkpoint import CheckpointInfo
+from model.checkpoint import CheckpointInfo, head_bias
 from model.runtimes import _quantise
 from model.runtimes._base import INT8, PRECISIONS, Runtime, RuntimeRefusedError
 from model.runtimes._exported import OnnxRuntime, OpenVinoRuntime
 from model.runtimes._graph import exported, graph_path
-from model.runtimes._torch import TorchRuntime
 from model.runtimes.parity import admit, digest
+
+if TYPE_CHECKING:  # a second to import, which exported graphs do without
+    from model.backbones import LinearHeadNet
 
 AUTO = "auto"
 _EXPORTED: dict[str, type[OpenVinoRuntime] | type[OnnxRuntime]] = {
@@ -33,8 +37,22 @@ def available() -> tuple[str, ...]:
     return ("torch", *(name for name in _EXPORTED if exporter and importlib.util.find_spec(name) is not None))
 
 
-def load(info: CheckpointInfo, network: LinearHeadNet, name: str = "torch", precision: str = "fp32") -> Runtime:
+def load(
+    info: CheckpointInfo,
+    network: Callable[[], LinearHeadNet],
+    name: str = "torch",
+    precision: str = "fp32",
+    threads: int = 0,
+) -> Runtime:
     """A runtime by name, through the gate of `model.runtimes.parity` unless it is torch in fp32, the reference.
+
+    Parameters
+    ----------
+    network : callable
+        Gives the checkpoint's network in evaluation mode. An exported graph that has passed the gate here before runs
+        without it, and without PyTorch.
+    threads : int
+        Processor threads; 0 for one per core. PyTorch has one number for the whole process.
 
     Raises
     ------
@@ -50,9 +68,11 @@ def load(info: CheckpointInfo, network: LinearHeadNet, name: str = "torch", prec
     if name == "torch":
         if precision == INT8:
             raise RuntimeRefusedError("int8 needs the runtime openvino or onnxruntime; torch computes fp32 and bf16.")
-        computing = TorchRuntime(network, precision)
+        from model.runtimes._torch import TorchRuntime
+
+        computing = TorchRuntime(network(), precision, threads)
         if precision != "fp32":
-            admit(info, network, computing, torch.__version__, made_of=info.sha256, graph=graph_path(info, precision))
+            admit(info, network, computing, version("torch"), made_of=info.sha256, graph=graph_path(info, precision))
         return computing
     if name not in available():
         raise RuntimeRefusedError(
@@ -63,7 +83,7 @@ def load(info: CheckpointInfo, network: LinearHeadNet, name: str = "torch", prec
     graph = exported(info, network)
     if precision == INT8:
         graph = _quantise.quantised(info, graph)
-    runtime = _EXPORTED[name](graph, float(network.head.bias.detach()[0]), precision)
+    runtime = _EXPORTED[name](graph, head_bias(info), precision, threads)
     admit(info, network, runtime, runtime.version, made_of=digest(graph), graph=graph)
     return runtime
 
@@ -92,7 +112,9 @@ class Choice:
         return f"runtime {self.runtime.name}-{self.runtime.precision} chosen (faces per second: {rates}){refused}"
 
 
-def choose(info: CheckpointInfo, network: LinearHeadNet, precision: str = "fp32") -> Choice:
+def choose(
+    info: CheckpointInfo, network: Callable[[], LinearHeadNet], precision: str = "fp32", threads: int = 0
+) -> Choice:
     """Measure the installed runtimes for a moment and take the quickest; torch where none is clearly quicker.
 
     The precision is never changed for speed.
@@ -106,7 +128,7 @@ def choose(info: CheckpointInfo, network: LinearHeadNet, precision: str = "fp32"
     refused: dict[str, str] = {}
     for name in available():
         try:
-            runtimes[name] = load(info, network, name, precision)
+            runtimes[name] = load(info, network, name, precision, threads)
         except RuntimeRefusedError as error:
             refused[name] = str(error)
     if not runtimes:
@@ -120,7 +142,7 @@ def choose(info: CheckpointInfo, network: LinearHeadNet, precision: str = "fp32"
 
 def _rates(runtimes: dict[str, Runtime], side: int) -> dict[str, float]:
     """Faces per second by the best of a few rounds, in which the runtimes take turns."""
-    batch = torch.zeros(_PROBE_BATCH, 3, side, side)
+    batch = np.zeros((_PROBE_BATCH, 3, side, side), dtype=np.float32)
     seconds = dict.fromkeys(runtimes, float("inf"))
     for turn in range(_PROBE_ROUNDS + 1):
         for name, runtime in runtimes.items():

@@ -9,20 +9,18 @@ from __future__ import annotations
 import os
 import sys
 import tempfile
-import warnings
 from collections.abc import Callable
+from importlib.metadata import version
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import torch
-from torch import Tensor, nn
-
-from model.backbones import LinearHeadNet
-from model.backbones.fuse import fused
 from model.checkpoint import CheckpointInfo
+
+if TYPE_CHECKING:  # a second to import, for a graph that is there already
+    from model.backbones import LinearHeadNet
 
 INPUT, OUTPUT = "images", "evidence"
 _VERSION = 2  # of what is exported; older graphs are left alone
-_OPSET = 17
 
 
 def cache_dir() -> Path:
@@ -40,12 +38,14 @@ def cache_dir() -> Path:
 
 def graph_path(info: CheckpointInfo, precision: str = "fp32") -> Path:
     """Where the graph of a checkpoint is kept; the name changes with whatever changes its content."""
-    torch_version = torch.__version__.split("+")[0]
+    torch_version = version("torch").split("+")[0]
     return cache_dir() / "graphs" / f"{info.sha256[:32]}-{precision}-{_VERSION}-{torch_version}.onnx"
 
 
-def exported(info: CheckpointInfo, network: LinearHeadNet) -> Path:
-    """The graph in float32, exported if it is not there yet: images (N, 3, S, S) -> evidence (N, H, W).
+def exported(info: CheckpointInfo, network: Callable[[], LinearHeadNet]) -> Path:
+    """The graph in float32: images (N, 3, S, S) -> evidence (N, H, W).
+
+    The network is asked for, and exported, if the graph is not there yet.
 
     Raises
     ------
@@ -54,7 +54,9 @@ def exported(info: CheckpointInfo, network: LinearHeadNet) -> Path:
     """
     path = graph_path(info)
     if not path.exists():
-        write_once(path, lambda partial: _export(network, info.framing.side, partial))
+        from model.runtimes._export import export
+
+        write_once(path, lambda partial: export(network(), info.framing.side, partial))
     return path
 
 
@@ -65,33 +67,3 @@ def write_once(path: Path, write: Callable[[Path], None]) -> None:
         partial = Path(folder) / path.name
         write(partial)
         partial.replace(path)
-
-
-class _EvidenceOnly(nn.Module):
-    """The exact evidence map as the network's only output; see `model.evidence`."""
-
-    def __init__(self, network: LinearHeadNet) -> None:
-        super().__init__()
-        self.network = network
-
-    def forward(self, images: Tensor) -> Tensor:
-        products = self.network.project(images)
-        return products / (products.shape[1] * products.shape[2])
-
-
-def _export(network: LinearHeadNet, side: int, path: Path) -> None:
-    wrapped = _EvidenceOnly(fused(network)).eval()
-    with warnings.catch_warnings(), torch.no_grad():
-        # Tracing warns about shapes that it takes as fixed, which they are, and that newer exporters exist, which need
-        # another package.
-        warnings.simplefilter("ignore")
-        torch.onnx.export(
-            wrapped,
-            (torch.zeros(2, 3, side, side),),
-            str(path),
-            input_names=[INPUT],
-            output_names=[OUTPUT],
-            dynamic_axes={INPUT: {0: "batch"}, OUTPUT: {0: "batch"}},
-            opset_version=_OPSET,
-            dynamo=False,
-        )

@@ -11,23 +11,26 @@ from __future__ import annotations
 import hashlib
 import json
 import platform
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+import cv2
 import numpy as np
-import torch
-from torch import Tensor
 
 from model import quality
-from model.backbones import LinearHeadNet, Normaliser
 from model.calibration import verdict
 from model.checkpoint import CheckpointInfo
 from model.faces import FaceFinder
 from model.imaging import ImageError, decode
+from model.normalise import Normaliser
 from model.runtimes._base import Runtime, RuntimeRefusedError
-from model.runtimes._torch import TorchRuntime
+
+if TYPE_CHECKING:  # a second to import, for a check that was made before
+    from model.backbones import LinearHeadNet
 
 _BATCH = 4
 
@@ -80,7 +83,7 @@ class Agreement:
         return self.p_fake <= tolerance.p_fake and self.flips == 0 and self.correlation >= tolerance.correlation
 
 
-def agreement(info: CheckpointInfo, reference: Runtime, other: Runtime, faces: Tensor) -> Agreement:
+def agreement(info: CheckpointInfo, reference: Runtime, other: Runtime, faces: np.ndarray) -> Agreement:
     """Compare two runtimes of one checkpoint on normalised crops (N, 3, S, S)."""
     maps_a, logits_a = forward_all(reference, faces)
     maps_b, logits_b = forward_all(other, faces)
@@ -91,19 +94,27 @@ def agreement(info: CheckpointInfo, reference: Runtime, other: Runtime, faces: T
     return Agreement(len(faces), float(apart.max()), flips, maps)
 
 
-def forward_all(runtime: Runtime, faces: Tensor) -> tuple[np.ndarray, np.ndarray]:
+def forward_all(runtime: Runtime, faces: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Evidence (N, H, W) and logits (N,) of any number of crops, a few at a time."""
     parts = [runtime.forward(faces[first : first + _BATCH]) for first in range(0, len(faces), _BATCH)]
     return np.concatenate([maps for maps, _ in parts]), np.concatenate([logits for _, logits in parts])
 
 
 def admit(
-    info: CheckpointInfo, network: LinearHeadNet, runtime: Runtime, version: str, *, made_of: str, graph: Path
+    info: CheckpointInfo,
+    network: Callable[[], LinearHeadNet],
+    runtime: Runtime,
+    version: str,
+    *,
+    made_of: str,
+    graph: Path,
 ) -> Agreement:
     """Let a runtime through the gate.
 
     Parameters
     ----------
+    network : callable
+        Gives the network for the reference; asked where no record of an earlier check holds.
     made_of : str
         SHA-256 of what it computes from: its graph, or the checkpoint where there is none.
     graph : Path
@@ -117,14 +128,15 @@ def admit(
     key: dict[str, object] = {
         "graph": made_of,
         "runtime": f"{runtime.name} {version}",
-        "processor": f"{platform.machine()} {torch.backends.cpu.get_cpu_capability()}",
+        "processor": f"{platform.machine()} {cv2.getCPUFeaturesLine()}",
         "tolerance": asdict(TOLERANCES[runtime.precision]),
     }
     record = graph.with_name(f"{graph.stem}-{runtime.name}.json")
     found = _recorded(record, key)
     if found is None:
-        faces = sample_faces(info)
-        found = agreement(info, TorchRuntime(network), runtime, faces)
+        from model.runtimes._torch import TorchRuntime
+
+        found = agreement(info, TorchRuntime(network()), runtime, sample_faces(info))
         with suppress(OSError):
             record.parent.mkdir(parents=True, exist_ok=True)
             record.write_text(json.dumps(key | {"found": asdict(found)}, indent=2), "utf-8")
@@ -139,7 +151,7 @@ def admit(
     return found
 
 
-def sample_faces(info: CheckpointInfo) -> Tensor:
+def sample_faces(info: CheckpointInfo) -> np.ndarray:
     """Every usable face of the bundled pictures as the network sees it: normalised crops (N, 3, S, S).
 
     Raises
@@ -165,7 +177,7 @@ def sample_faces(info: CheckpointInfo) -> Tensor:
             "the bundled sample pictures are not installed, so that an exported network cannot be checked. "
             "Use the torch runtime."
         )
-    return torch.stack(crops)
+    return np.stack(crops)
 
 
 @lru_cache(maxsize=1)

@@ -300,7 +300,7 @@ def recalibrate(
     info = read_info(path)
     if out.resolve() == path.resolve():
         raise CalibrationError(f"{out}: is the checkpoint itself; name another file to write")
-    detector = Detector(info, checkpoint.load_network(info))
+    detector = Detector.load(info.path)
     labels = labelled.frame["label"].to_numpy()
     logits: dict[str, tuple[np.ndarray, np.ndarray]] = {}
     used: list[tuple[str, int]] = []  # SHA-256 and label of the pictures that could be scored as they are

@@ -17,9 +17,10 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from model.backbones import LinearHeadNet, Normaliser
+from model.backbones import LinearHeadNet
 from model.faces import Framing
 from model.imaging import decode
+from model.normalise import Normaliser
 from model.tiers import TIERS
 from model.training.precision import autocast
 from model.training.progress import Log
@@ -59,7 +60,7 @@ class CropLoader:
             crop = fixed_view(image, self.boxes[row], self.framing, view)
         else:
             crop = random_view(image, self.boxes[row], self.framing, self._rng(row, view))
-        return self._normalise(crop)
+        return torch.from_numpy(self._normalise(crop))
 
     def _rng(self, row: int, view: int) -> np.random.Generator:
         return np.random.default_rng([self.seed, self.keys[row], view])

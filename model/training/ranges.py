@@ -17,10 +17,11 @@ import numpy as np
 import pandas as pd
 
 from model import quality
-from model.backbones import Normaliser
-from model.checkpoint import CheckpointError, CheckpointInfo, load_network, read_info, resolve
+from model.checkpoint import CheckpointError, CheckpointInfo, read_info, resolve
 from model.faces import FaceFinder
 from model.imaging import ImageError, decode
+from model.network import load_network
+from model.normalise import Normaliser
 from model.runtimes._graph import INPUT, exported
 from model.runtimes._quantise import layers, prepared, write_ranges
 from model.training.config import ConfigError, DataConfig
@@ -68,7 +69,7 @@ def faces(info: CheckpointInfo, pictures: list[Path]) -> Iterator[np.ndarray]:
         for face in finder.find(image)[:1]:
             if quality.reason_against(face) is None:
                 crop = framing.cut(image, framing.crop_box(face, image.width, image.height))
-                yield normalise(crop)[None].numpy()
+                yield normalise(crop)[None]
 
 
 def measure(info: CheckpointInfo, crops: list[np.ndarray]) -> dict[str, tuple[float, float]]:
@@ -84,7 +85,7 @@ def measure(info: CheckpointInfo, crops: list[np.ndarray]) -> dict[str, tuple[fl
             crop = next(self.left, None)
             return None if crop is None else {INPUT: crop}
 
-    graph = exported(info, load_network(info))
+    graph = exported(info, lambda: load_network(info))
     with tempfile.TemporaryDirectory() as folder:
         ready = prepared(graph, Path(folder))
         calibrater = MinMaxCalibrater(str(ready), layers(ready), str(Path(folder) / "augmented.onnx"))

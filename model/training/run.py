@@ -22,6 +22,7 @@ from model.backbones import LinearHeadNet, build
 from model.calibration import Calibration, Thresholds
 from model.checkpoint import CheckpointInfo
 from model.faces import Framing
+from model.network import load_network, save
 from model.tiers import TIERS
 from model.training import calibrate, card, data
 from model.training.config import ConfigError, LinearConfig, TrainConfig
@@ -134,7 +135,7 @@ def train(
     }
     path = out / f"{config.name}.safetensors"
     hashes = hashes_of(frame.loc[frame["split"].isin(("train", "val")), "path"])
-    checkpoint.save(path, network, header, storage=config.storage, hashes=hashes)
+    save(path, network, header, storage=config.storage, hashes=hashes)
     info = checkpoint.read_info(path)
     info.card.write_text(card.render(info), "utf-8")
     log.line(f"wrote {path} ({path.stat().st_size / 1e6:.0f} MB) and its card")
@@ -181,7 +182,7 @@ def initial_network(config: TrainConfig, cache: Path) -> tuple[LinearHeadNet, st
             network.extractor.load_state_dict({key: value for key, value in state.items() if key in wanted})
         return network, f"initialised from {DONORS[name].licence}"
     info = checkpoint.read_info(Path(config.init))
-    start = checkpoint.load_network(info)
+    start = load_network(info)
     start.set_baseline(torch.zeros(start.head.in_features, 1, 1))
     if info.header["options"] == config.options:
         network.load_state_dict(start.state_dict())

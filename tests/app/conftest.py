@@ -18,8 +18,8 @@ import model  # noqa: F401 - first, see model/_torchvision.py
 from dashboard import settings as dashboard_settings
 from model import detector as model_detector
 from model.backbones import tiny
-from model.checkpoint import save
 from model.faces import Face
+from model.network import save
 
 ROOT = Path(__file__).resolve().parents[2]
 HEADER = {

@@ -12,7 +12,7 @@ from dashboard import resources, words
 from dashboard.settings import get_settings
 from dashboard.widgets import verdict
 from model.calibration import Thresholds
-from model.checkpoint import save
+from model.network import save
 from tests.support import tiny_network
 
 from .conftest import HEADER, ROOT, picture

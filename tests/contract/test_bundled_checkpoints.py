@@ -97,7 +97,8 @@ def test_its_positive_evidence_is_grad_cam(info, detectors):
 @each
 def test_its_logit_is_the_networks_own(info, detectors):
     detector = detectors[info.name]
-    batch = torch.stack([detector.tensor(draw_face(info.framing.side)), torch.zeros(3, *[info.framing.side] * 2)])
+    crop = detector.normalised(draw_face(info.framing.side))
+    crops = [crop, np.zeros_like(crop)]
     with torch.no_grad():
-        expected = detector.network(batch).numpy()
-    np.testing.assert_allclose(detector.score(list(batch))[1], expected, atol=1e-4, rtol=1e-5)
+        expected = detector.network(torch.from_numpy(np.stack(crops))).numpy()
+    np.testing.assert_allclose(detector.score(crops)[1], expected, atol=1e-4, rtol=1e-5)

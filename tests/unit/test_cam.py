@@ -46,7 +46,7 @@ def test_the_positive_evidence_is_grad_cam(make, method):
     detector = make()
     for skin in ((225, 175, 150), (90, 70, 60)):
         crop = crop_of(detector, draw_face(skin=skin))
-        evidence, _ = detector.score([detector.tensor(crop)])
+        evidence, _ = detector.score([detector.normalised(crop)])
         assert (evidence[0] > 0).any()
         expected = scaled_like_pytorch_grad_cam(evidence[0], crop.width)
         found = class_activation_map(detector, crop, method)
@@ -85,7 +85,7 @@ def test_maps_are_pytorch_grad_cams_own(method):
     kind = {"hires_cam": "HiResCAM", "grad_cam": "GradCAM", "layer_cam": "LayerCAM", "eigen_cam": "EigenCAM"}
     make = getattr(pytorch_grad_cam, kind.get(method, "GradCAMPlusPlus"))
     with make(model=network, target_layers=[network.cells]) as cam:
-        expected = cam(input_tensor=detector.tensor(crop)[None], targets=[lambda logit: logit])[0]
+        expected = cam(input_tensor=torch.from_numpy(detector.normalised(crop)[None]), targets=[lambda logit: logit])[0]
     np.testing.assert_allclose(class_activation_map(detector, crop, method), expected, atol=1e-5, rtol=0)
 
 
@@ -120,7 +120,7 @@ def test_twenty_threads_on_one_network_get_their_own_maps():
     crops = [crop_of(detector, draw_face(skin=(225 - 15 * index, 175 - 10 * index, 150))) for index in range(8)]
     methods = list(METHODS)
     jobs = [(crops[index % 8], methods[index % 3]) for index in range(40)]
-    expected = [(class_activation_map(detector, *job), detector.score([detector.tensor(job[0])])) for job in jobs]
+    expected = [(class_activation_map(detector, *job), detector.score([detector.normalised(job[0])])) for job in jobs]
     found: list = [None] * len(jobs)
     start = threading.Barrier(20)
 
@@ -128,7 +128,7 @@ def test_twenty_threads_on_one_network_get_their_own_maps():
         start.wait()
         for index in range(first, len(jobs), 20):
             crop, method = jobs[index]
-            found[index] = (class_activation_map(detector, crop, method), detector.score([detector.tensor(crop)]))
+            found[index] = (class_activation_map(detector, crop, method), detector.score([detector.normalised(crop)]))
 
     threads = [threading.Thread(target=work, args=(first,)) for first in range(20)]
     for thread in threads:

@@ -12,7 +12,8 @@ import pandas as pd
 import pytest
 import torch
 
-from model.checkpoint import CheckpointInfo, load_network, read_info
+from model.checkpoint import CheckpointInfo, read_info
+from model.network import load_network
 from model.training import card
 from model.training.config import TrainConfig
 from tests.support import header, save_tiny

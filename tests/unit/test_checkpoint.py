@@ -12,21 +12,11 @@ from safetensors.torch import load_file, save_file
 from model import checkpoint
 from model.audit import perceptual_hash
 from model.backbones import build
-from model.checkpoint import (
-    KEY,
-    CheckpointError,
-    list_checkpoints,
-    load_network,
-    quantise,
-    read_info,
-    resolve,
-    save,
-    short_hash,
-    training_hashes,
-)
+from model.checkpoint import KEY, CheckpointError, list_checkpoints, read_info, resolve, short_hash, training_hashes
 from model.checkpoint import (
     rewrite as rewrite_header,
 )
+from model.network import load_network, quantise, save
 from tests.support import header, randomise, save_tiny, tiny_network
 
 

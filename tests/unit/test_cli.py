@@ -24,8 +24,9 @@ from dashboard import cli, server
 from dashboard.settings import ROOT, Settings, get_settings
 from model import metrics
 from model.audit import file_facts
-from model.checkpoint import HASH_BYTES, read_info, save, short_hash
+from model.checkpoint import HASH_BYTES, read_info, short_hash
 from model.dataset import LabelledSet
+from model.network import save
 from model.results import COLUMNS
 from model.sources import Source
 from tests.support import header, save_tiny, tiny_network

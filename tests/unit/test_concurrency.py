@@ -87,6 +87,6 @@ def test_class_activation_maps_do_not_meet_on_a_shared_network(detector, picture
 
 
 def test_the_comparison_would_see_another_network(detector, picture, one_face):
-    other = Detector(detector.checkpoint, tiny_network(seed=7))
+    other = Detector(detector.checkpoint, lambda: tiny_network(seed=7))
     first, second = (one.classify(picture(0)).deciding.evidence for one in (detector, other))
     assert not np.allclose(first, second, atol=1e-3)

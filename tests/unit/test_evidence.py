@@ -117,3 +117,14 @@ def test_a_cell_on_a_border_is_split_by_area():
     shares = area_shares(halves, (1, 2))
     assert shares["left"].tolist() == [[0.5, 0.0]]
     assert shares["right"].tolist() == [[0.5, 1.0]]
+
+
+@pytest.mark.parametrize(("side", "grid"), [(64, (4, 4)), (60, (7, 7)), (10, (3, 7)), (5, (8, 8))])
+def test_areas_are_those_of_adaptive_pooling(side: int, grid: tuple[int, int]) -> None:
+    which = np.random.default_rng(side).integers(0, 3, (side, side))
+    masks = {str(region): which == region for region in range(3)}
+    stacked = torch.from_numpy(np.stack(list(masks.values()))).double()[None]
+    expected = torch.nn.functional.adaptive_avg_pool2d(stacked, grid)[0].numpy()
+    found = area_shares(masks, grid)
+    np.testing.assert_allclose(np.stack(list(found.values())), expected, atol=1e-12)
+    np.testing.assert_allclose(sum(found.values()), 1, atol=1e-12)

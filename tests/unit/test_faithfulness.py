@@ -88,7 +88,7 @@ def test_an_infill_inside_one_colour_is_that_colour():
 
 
 def test_a_true_map_scores_high_its_opposite_low_and_a_random_one_in_between(bright, spots):
-    evidence = bright.score([bright.tensor(spots)])[0][0]
+    evidence = bright.score([bright.normalised(spots)])[0][0]
     maps = {"true": evidence, "opposite": -evidence, "random": random_map(evidence.shape, 1)}
     found = removal(bright, spots, maps, levels=(0.3, 0.6))
     assert found["true"].road > found["random"].road > found["opposite"].road

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from model import packet
+from model import packet, runtimes
 from model.calibration import Thresholds
 from model.checkpoint import read_info
 from model.detector import Detector
@@ -127,9 +127,18 @@ def test_a_section_is_computed_again_where_its_maker_is_known(detector, picture,
         assert found.agrees == (outcome is packet.Outcome.AGREES)
 
 
-@pytest.mark.parametrize("kind", ["no face", "no image", "bf16", "by hand"])
-def test_every_kind_of_answer_can_be_packed_and_verified(tiny_checkpoint, one_face, picture, at_hand, kind):
-    detector = Detector.load(tiny_checkpoint, precision="bf16" if kind == "bf16" else "fp32")
+@pytest.mark.parametrize("kind", ["no face", "no image", "bf16", "by hand", "openvino", "onnxruntime"])
+def test_every_kind_of_answer_can_be_packed_and_verified(
+    tiny_checkpoint, one_face, picture, at_hand, kind, monkeypatch, tmp_path
+):
+    monkeypatch.setenv("REALITY_CHECK_CACHE_DIR", str(tmp_path / "cache"))
+    if kind in runtimes.NAMES and kind not in runtimes.available():
+        pytest.skip(f"the extra {kind} is not installed")
+    detector = Detector.load(
+        tiny_checkpoint,
+        precision="bf16" if kind == "bf16" else "fp32",
+        runtime=kind if kind in runtimes.NAMES else "torch",
+    )
     data = picture(4)
     if kind == "no face":
         data = encode(Image.new("RGB", (64, 64), (128, 128, 128)))
@@ -241,3 +250,14 @@ def test_names_lose_their_folders():
 def test_a_file_that_is_not_there_is_named(tmp_path):
     with pytest.raises(packet.PacketError, match=r"gone\.zip: cannot be read"):
         packet.read(tmp_path / "gone.zip")
+
+
+def test_a_runtime_that_is_not_that_of_the_environment_is_found(detector, picture, at_hand, monkeypatch):
+    there = environment(detector)
+    with monkeypatch.context() as patch:
+        patch.setattr("model.packet._build.environment", lambda _: there)
+        patch.setattr(detector, "runtime", "openvino-fp32")  # what its result says
+        made = packet.build(detector, picture(5))
+    found = {entry.item: entry for entry in packet.verify(made, checkpoints=at_hand).checks}
+    assert found["result.json again"].outcome is packet.Outcome.DIFFERS
+    assert "runtime" in found["result.json again"].detail

@@ -4,22 +4,27 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from model import runtimes
 from model.backbones import LinearHeadNet, ViTCells, build
 from model.backbones.fuse import fused
-from model.checkpoint import CheckpointInfo, load_network, read_info
+from model.checkpoint import CheckpointInfo, read_info
+from model.detector import Detector
 from model.evidence import evidence_and_logits
-from model.runtimes import Agreement, RuntimeRefusedError, TorchRuntime, parity
+from model.network import load_network
+from model.runtimes import Agreement, RuntimeRefusedError, parity
 from model.runtimes._graph import exported, graph_path, write_once
-from tests.support import randomise, tiny_network
+from model.runtimes._torch import TorchRuntime
+from tests.support import draw_face, randomise, tiny_network
 
 NORMS_WITHOUT_CONVOLUTION = {"resnet50": 0, "densenet121": 62, "efficientnet_lite": 0}  # before it, not after
 EXPORTED = [name for name in runtimes.NAMES if name != "torch"]
@@ -38,9 +43,9 @@ def cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def faces(monkeypatch: pytest.MonkeyPatch) -> Tensor:
+def faces(monkeypatch: pytest.MonkeyPatch) -> np.ndarray:
     """What the gate compares on, in place of the sample pictures."""
-    crops = torch.randn(6, 3, 64, 64, generator=torch.Generator().manual_seed(1))
+    crops = torch.randn(6, 3, 64, 64, generator=torch.Generator().manual_seed(1)).numpy()
     monkeypatch.setattr(parity, "sample_faces", lambda info: crops)
     return crops
 
@@ -92,17 +97,17 @@ def test_a_network_in_training_is_not_fused() -> None:
 def test_torch_runtime_gives_exact_evidence() -> None:
     network = tiny_network()
     images = torch.randn(3, 3, 64, 64)
-    evidence, logits = TorchRuntime(network).forward(images)
+    evidence, logits = TorchRuntime(network).forward(images.numpy())
     assert evidence.shape == (3, 2, 2) and evidence.dtype == np.float32
     np.testing.assert_allclose(evidence.sum((1, 2)) + float(network.head.bias), logits, rtol=1e-5)
     np.testing.assert_allclose(logits, network(images).numpy(), rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("name", EXPORTED)
-def test_exported_graphs_agree_for_every_batch_size(name: str, info: CheckpointInfo, faces: Tensor) -> None:
+def test_exported_graphs_agree_for_every_batch_size(name: str, info: CheckpointInfo, faces: np.ndarray) -> None:
     needs(name)
     network = load_network(info)
-    runtime = runtimes.load(info, network, name)
+    runtime = runtimes.load(info, lambda: network, name)
     assert (runtime.name, runtime.precision) == (name, "fp32")
     for count in (1, 2, 5):
         evidence, logits = runtime.forward(faces[:count])
@@ -112,9 +117,9 @@ def test_exported_graphs_agree_for_every_batch_size(name: str, info: CheckpointI
 
 
 @pytest.mark.parametrize("name", EXPORTED)
-def test_results_are_not_overwritten_by_the_next_batch(name: str, info: CheckpointInfo, faces: Tensor) -> None:
+def test_results_are_not_overwritten_by_the_next_batch(name: str, info: CheckpointInfo, faces: np.ndarray) -> None:
     needs(name)
-    runtime = runtimes.load(info, load_network(info), name)
+    runtime = runtimes.load(info, lambda: load_network(info), name)
     first, _ = runtime.forward(faces[:2])
     kept = first.copy()
     runtime.forward(faces[2:4])
@@ -130,72 +135,72 @@ def test_transformers_export_with_any_batch_size(
     for parameter in cells.parameters():
         nn.init.normal_(parameter, std=0.2)
     network = randomise(LinearHeadNet(cells, 128), spread=0.3)
-    crops = torch.randn(5, 3, 64, 64, generator=torch.Generator().manual_seed(4))
+    crops = torch.randn(5, 3, 64, 64, generator=torch.Generator().manual_seed(4)).numpy()
     monkeypatch.setattr(parity, "sample_faces", lambda info: crops)
-    runtime = runtimes.load(info, network, name)
+    runtime = runtimes.load(info, lambda: network, name)
     np.testing.assert_allclose(runtime.forward(crops)[1], TorchRuntime(network).forward(crops)[1], atol=1e-3)
 
 
 @pytest.mark.parametrize("name", EXPORTED)
-def test_a_graph_of_other_weights_is_refused(name: str, info: CheckpointInfo, faces: Tensor) -> None:
+def test_a_graph_of_other_weights_is_refused(name: str, info: CheckpointInfo, faces: np.ndarray) -> None:
     needs(name)
     other = tiny_network(seed=9)
-    path = exported(info, other)  # takes the place of the checkpoint's own graph
+    path = exported(info, lambda: other)  # takes the place of the checkpoint's own graph
     assert path == graph_path(info)
     with pytest.raises(RuntimeRefusedError, match="does not agree with torch in fp32") as refusal:
-        runtimes.load(info, load_network(info), name)
+        runtimes.load(info, lambda: load_network(info), name)
     assert "Choose another runtime" in str(refusal.value)
     with pytest.raises(RuntimeRefusedError):  # from the record too
-        runtimes.load(info, load_network(info), name)
+        runtimes.load(info, lambda: load_network(info), name)
 
 
 @pytest.mark.parametrize("name", EXPORTED)
 def test_the_gate_is_passed_once_per_graph(
-    name: str, info: CheckpointInfo, faces: Tensor, cache: Path, monkeypatch: pytest.MonkeyPatch
+    name: str, info: CheckpointInfo, faces: np.ndarray, cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     needs(name)
     network = load_network(info)
-    runtimes.load(info, network, name)
+    runtimes.load(info, lambda: network, name)
     (record,) = cache.rglob("*.json")
     assert json.loads(record.read_text())["found"]["faces"] == len(faces)
 
-    def forbidden(info: CheckpointInfo) -> Tensor:
+    def forbidden(info: CheckpointInfo) -> np.ndarray:
         raise AssertionError("compared again")
 
     monkeypatch.setattr(parity, "sample_faces", forbidden)
-    runtimes.load(info, network, name)
+    runtimes.load(info, lambda: network, name)
     record.write_text("{}")
     with pytest.raises(AssertionError, match="compared again"):
-        runtimes.load(info, network, name)
+        runtimes.load(info, lambda: network, name)
 
 
 def test_bfloat16_passes_the_gate_in_torch_too(
-    info: CheckpointInfo, faces: Tensor, cache: Path, monkeypatch: pytest.MonkeyPatch
+    info: CheckpointInfo, faces: np.ndarray, cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     network = load_network(info)
-    assert runtimes.load(info, network, "torch", "bf16").precision == "bf16"
+    assert runtimes.load(info, lambda: network, "torch", "bf16").precision == "bf16"
     (record,) = cache.rglob("*.json")
     assert json.loads(record.read_text())["found"]["p_fake"] > 0
     record.unlink()
     monkeypatch.setitem(parity.TOLERANCES, "bf16", parity.Tolerance(p_fake=1e-9, correlation=0.99))
     with pytest.raises(RuntimeRefusedError, match="torch in bf16 does not agree with torch in fp32"):
-        runtimes.load(info, network, "torch", "bf16")
-    runtimes.load(info, network, "torch")  # the reference itself needs no gate
+        runtimes.load(info, lambda: network, "torch", "bf16")
+    runtimes.load(info, lambda: network, "torch")  # the reference itself needs no gate
 
 
 def test_without_a_place_for_its_record_the_check_is_made_each_time(
-    info: CheckpointInfo, faces: Tensor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    info: CheckpointInfo, faces: np.ndarray, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "a file").touch()
     monkeypatch.setenv("REALITY_CHECK_CACHE_DIR", str(tmp_path / "a file" / "cache"))
-    assert runtimes.load(info, load_network(info), "torch", "bf16").precision == "bf16"
+    assert runtimes.load(info, lambda: load_network(info), "torch", "bf16").precision == "bf16"
 
 
 def test_patches_of_transformers_are_embedded_in_float32_whatever_the_precision() -> None:
     cells = ViTCells(taps=(0,), width=32, heads=2, patch=16, grid=4)
     seen: list[torch.dtype] = []
     cells.patches.register_forward_hook(lambda module, inputs, output: seen.append(output.dtype))
-    TorchRuntime(randomise(LinearHeadNet(cells, 32)), "bf16").forward(torch.randn(1, 3, 64, 64))
+    TorchRuntime(randomise(LinearHeadNet(cells, 32)), "bf16").forward(np.zeros((1, 3, 64, 64), dtype=np.float32))
     assert seen == [torch.float32]
 
 
@@ -206,14 +211,15 @@ class Shifted:
 
     def __init__(self, network: LinearHeadNet, change: Callable[[np.ndarray], np.ndarray]) -> None:
         self.inner, self.change = TorchRuntime(network), change
+        self.bias = self.inner.bias
 
-    def forward(self, batch: Tensor) -> tuple[np.ndarray, np.ndarray]:
+    def forward(self, batch: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         evidence, logits = self.inner.forward(batch)
         changed = self.change(evidence)
         return changed, logits + changed.sum((1, 2)) - evidence.sum((1, 2))
 
 
-def test_agreement_measures_probability_flips_and_maps(info: CheckpointInfo, faces: Tensor) -> None:
+def test_agreement_measures_probability_flips_and_maps(info: CheckpointInfo, faces: np.ndarray) -> None:
     network = load_network(info)
     reference = TorchRuntime(network)
     same = runtimes.agreement(info, reference, Shifted(network, lambda maps: maps), faces)
@@ -237,14 +243,14 @@ def test_not_a_number_is_never_within_a_tolerance() -> None:
 def test_precisions_that_a_runtime_lacks(name: str, precision: str, message: str, info: CheckpointInfo) -> None:
     needs(name)
     with pytest.raises(RuntimeRefusedError, match=message):
-        runtimes.load(info, load_network(info), name, precision)
+        runtimes.load(info, lambda: load_network(info), name, precision)
 
 
 def test_unknown_names_are_refused(info: CheckpointInfo) -> None:
     with pytest.raises(ValueError, match="runtime must be one of"):
-        runtimes.load(info, tiny_network(), "tensorflow")
+        runtimes.load(info, tiny_network, "tensorflow")
     with pytest.raises(ValueError, match="precision must be one of"):
-        runtimes.load(info, tiny_network(), "torch", "fp8")
+        runtimes.load(info, tiny_network, "torch", "fp8")
 
 
 def test_a_runtime_that_is_not_installed_says_how_to_install_it(
@@ -253,29 +259,29 @@ def test_a_runtime_that_is_not_installed_says_how_to_install_it(
     found = importlib.util.find_spec
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "openvino" else found(name))
     with pytest.raises(RuntimeRefusedError, match=r"pip install 'reality-check\[openvino\]'"):
-        runtimes.load(info, tiny_network(), "openvino")
+        runtimes.load(info, tiny_network, "openvino")
     assert "openvino" not in runtimes.available()
 
 
 @pytest.mark.parametrize("name", EXPORTED)
-def test_int8_needs_ranges_of_this_checkpoint(name: str, info: CheckpointInfo, faces: Tensor) -> None:
+def test_int8_needs_ranges_of_this_checkpoint(name: str, info: CheckpointInfo, faces: np.ndarray) -> None:
     needs(name)
     needs("onnxruntime")
     with pytest.raises(RuntimeRefusedError, match=r"tiny.ranges.json is missing.*model.training.ranges"):
-        runtimes.load(info, load_network(info), name, "int8")
+        runtimes.load(info, lambda: load_network(info), name, "int8")
 
 
-def test_choice_says_what_was_measured(info: CheckpointInfo, faces: Tensor) -> None:
-    choice = runtimes.choose(info, load_network(info))
+def test_choice_says_what_was_measured(info: CheckpointInfo, faces: np.ndarray) -> None:
+    choice = runtimes.choose(info, lambda: load_network(info))
     assert set(choice.rates) == set(runtimes.available())
     assert choice.runtime.precision == "fp32"
     text = str(choice)
     assert all(name in text for name in choice.rates) and f"{choice.runtime.name}-fp32 chosen" in text
 
 
-def test_choice_never_changes_the_precision(info: CheckpointInfo, faces: Tensor) -> None:
+def test_choice_never_changes_the_precision(info: CheckpointInfo, faces: np.ndarray) -> None:
     with pytest.raises(RuntimeRefusedError, match="no installed runtime computes int8"):
-        runtimes.choose(info, load_network(info), "int8")
+        runtimes.choose(info, lambda: load_network(info), "int8")
 
 
 def test_a_file_is_seen_whole_or_not_at_all(tmp_path: Path) -> None:
@@ -290,3 +296,55 @@ def test_a_file_is_seen_whole_or_not_at_all(tmp_path: Path) -> None:
     assert list(path.parent.iterdir()) == []
     write_once(path, lambda partial: partial.write_text("whole"))
     assert path.read_text() == "whole"
+
+
+ALONE = """
+import sys
+from pathlib import Path
+from model.detector import Detector
+detector = Detector.load(sys.argv[1], runtime=sys.argv[2])
+result = detector.classify(Path(sys.argv[3]).read_bytes())
+heavy = {"torch", "pandas", "sklearn", "scipy", "pytorch_grad_cam"} & set(sys.modules)
+assert not heavy, heavy
+print(result.runtime, result.deciding.logit)
+assert detector.network.head.bias.numel() == 1  # there when it is asked for
+"""
+
+
+@pytest.mark.parametrize("name", EXPORTED)
+def test_a_graph_that_has_passed_runs_without_pytorch(
+    name: str, tiny_checkpoint: Path, faces: np.ndarray, tmp_path: Path
+) -> None:
+    needs(name)
+    picture = tmp_path / "face.png"
+    draw_face().save(picture)
+    own = Detector.load(tiny_checkpoint, runtime=name).classify(picture.read_bytes())
+    assert own.deciding is not None
+    done = subprocess.run(
+        [sys.executable, "-c", ALONE, str(tiny_checkpoint), name, str(picture)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    runtime, logit = done.stdout.split()
+    assert runtime == f"{name}-fp32"
+    assert float(logit) == pytest.approx(own.deciding.logit, abs=1e-5)
+
+
+@pytest.mark.parametrize("name", runtimes.NAMES)
+def test_threads_are_those_asked_for(
+    name: str, info: CheckpointInfo, faces: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    needs(name)
+    before = torch.get_num_threads()
+    try:
+        runtime = runtimes.load(info, lambda: load_network(info), name, threads=1)
+        if name == "torch":
+            assert torch.get_num_threads() == 1
+        elif name == "openvino":
+            assert runtime._compiled.get_property("INFERENCE_NUM_THREADS") == 1  # type: ignore[attr-defined]
+        else:
+            assert runtime._session.get_session_options().intra_op_num_threads == 1  # type: ignore[attr-defined]
+    finally:
+        torch.set_num_threads(before)

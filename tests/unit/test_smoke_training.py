@@ -19,7 +19,8 @@ from safetensors.torch import load_file
 
 from dashboard.settings import ROOT
 from model import checkpoint
-from model.checkpoint import load_network, read_info, training_hashes
+from model.checkpoint import read_info, training_hashes
+from model.network import load_network
 from tests.support import draw_face
 
 pytestmark = pytest.mark.slow

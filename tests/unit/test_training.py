@@ -21,9 +21,9 @@ from dashboard import cli
 from model import checkpoint
 from model.audit import perceptual_hash
 from model.backbones import LinearHeadNet, build
-from model.checkpoint import load_network
 from model.detector import Detector
 from model.faces import Framing
+from model.network import load_network
 from model.tiers import TIERS
 from model.training import finetune, fold_runs, linear
 from model.training.config import ConfigError, TrainConfig, load

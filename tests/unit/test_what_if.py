@@ -33,7 +33,7 @@ def test_each_move_is_what_judging_the_filled_crop_says(detector, picture):
     moves = without_regions(detector, crop, face, regions)
     assert [entry.region for entry in moves] == [name for name, mask in regions.items() if mask.any()]
     for entry in moves:
-        _, logits = detector.score([detector.tensor(without(crop, regions[entry.region]))])
+        _, logits = detector.score([detector.normalised(without(crop, regions[entry.region]))])
         assert entry.logit == pytest.approx(float(logits[0]), abs=1e-5)
         assert entry.move == pytest.approx(entry.logit - face.logit, abs=1e-5)
         assert entry.booked == face.ledger[entry.region]
