@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from model.faces import Face
-
-MIN_FACE = 64.0  # px; below this the crop would be mostly interpolation
+from model.faces import USABLE, Face
 
 REASONS = {
     "no_face": "No face was found. The detector judges faces only: use a picture in which a face is clearly visible.",
     "face_too_small": (
-        f"The face is smaller than {MIN_FACE:.0f} pixels. Obtain the picture at a higher resolution; enlarging this "
+        f"The face is smaller than {USABLE:.0f} pixels. Obtain the picture at a higher resolution; enlarging this "
         "copy does not help."
     ),
     "unreadable": "The file could not be read.",
@@ -19,7 +17,7 @@ REASONS = {
 
 def reason_against(face: Face) -> str | None:
     """Code of the reason why this face cannot be judged, or None when it can."""
-    return "face_too_small" if face.size < MIN_FACE else None
+    return "face_too_small" if face.size < USABLE else None
 
 
 def explain(reason: str | None, error: str | None = None) -> str:

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from model.faces import LANDMARKS, Face, FaceFinder, Framing
+from model.faces import LANDMARKS, SMALLEST, USABLE, Face, FaceFinder, Framing, _levels_to_skip
 from tests.support import BACKDROP, crowd, draw_face
 
 LEFT_EYE, RIGHT_EYE, NOSE, MOUTH_LEFT, MOUTH_RIGHT = range(5)
@@ -43,6 +43,35 @@ def test_twelve_faces_are_found_largest_first(finder):
     assert len(found) == 12
     sizes = [one.size for one in found]
     assert sizes == sorted(sizes, reverse=True)
+
+
+@pytest.mark.parametrize("side", [256, 400, 640, 700, 900])
+def test_without_the_finest_levels_the_usable_faces_are_the_same(finder, side):
+    picture = Image.new("RGB", (side, side), BACKDROP)
+    for place, drawn in ((0, side // 2), (side // 2, side // 3), (side * 5 // 6, side // 8)):
+        picture.paste(draw_face(256).resize((drawn, drawn), Image.Resampling.LANCZOS), (place, place))
+    scale = min(1, 640 / side)
+    small = picture.resize((round(side * scale),) * 2, Image.Resampling.BILINEAR, reducing_gap=2.0)
+    everything = finder._search(np.asarray(small), (side / small.width,) * 2, 0)
+    usable = [one for one in finder.find(picture) if one.size >= USABLE]
+    assert usable
+    assert usable == [one for one in everything if one.size >= USABLE]
+
+
+def test_a_small_face_is_found_where_there_is_no_other(finder):
+    picture = Image.new("RGB", (400, 400), BACKDROP)
+    picture.paste(draw_face(256).resize((36, 36), Image.Resampling.LANCZOS), (160, 150))
+    assert finder._search(np.asarray(picture), (1, 1), 2) == []
+    (found,) = finder.find(picture)
+    assert found.size < USABLE / 2
+
+
+@given(st.floats(0.01, 1))
+def test_levels_are_left_out_only_where_a_usable_face_is_far_larger_than_their_windows(scale):
+    skipped = _levels_to_skip(scale)
+    smallest = SMALLEST / 0.709**skipped  # the finest window that is left
+    assert skipped == 0 or smallest * 1.59 <= USABLE * scale
+    assert SMALLEST / 0.709 ** (skipped + 1) * 1.61 > USABLE * scale
 
 
 @pytest.mark.parametrize("size", [(256, 256), (32, 32), (4000, 32), (32, 4000)])
