@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from model.runtimes._base import RuntimeRefusedError
 from model.runtimes._graph import INPUT
 
 
@@ -24,6 +25,11 @@ class OpenVinoRuntime:
         int8 expects a graph with quantised layers; what is left of it is computed in float32.
     threads : int
         Processor threads; 0 for one per core.
+
+    Raises
+    ------
+    RuntimeRefusedError
+        If the processor has no bfloat16: OpenVINO would compute in float32 and not say so.
     """
 
     name = "openvino"
@@ -42,6 +48,8 @@ class OpenVinoRuntime:
                 "INFERENCE_NUM_THREADS": threads or _cores(),
             },
         )
+        if precision == "bf16" and self._compiled.get_property("INFERENCE_PRECISION_HINT") != openvino.Type.bf16:
+            raise RuntimeRefusedError("openvino has no bf16 on this processor. Choose fp32, or the runtime torch.")
 
     def forward(self, batch: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """See `model.runtimes.Runtime`."""

@@ -7,6 +7,7 @@ overflow 16 bits, and processors with and without VNNI compute the same sums.
 
 from __future__ import annotations
 
+import hashlib
 import importlib.util
 import json
 from pathlib import Path
@@ -33,13 +34,14 @@ def quantised(info: CheckpointInfo, graph: Path) -> Path:
     RuntimeRefusedError
         If the checkpoint has no ranges of its own, or what quantises is not installed.
     """
-    path = graph_path(info, "int8")
+    ranges = _ranges(info)
+    own = hashlib.sha256(repr(sorted(ranges.items())).encode()).hexdigest()[:12]
+    path = graph_path(info, f"int8-{own}")
     if not path.exists():
         if importlib.util.find_spec("onnxruntime") is None:
             raise RuntimeRefusedError(
                 "int8 graphs are made by onnxruntime. Install it with: pip install 'reality-check[onnxruntime]'"
             )
-        ranges = _ranges(info)
         write_once(path, lambda partial: _quantise(graph, ranges, partial))
     return path
 

@@ -21,9 +21,10 @@ from model.checkpoint import CheckpointInfo, read_info
 from model.detector import Detector
 from model.evidence import evidence_and_logits
 from model.network import load_network
-from model.runtimes import Agreement, RuntimeRefusedError, parity
+from model.runtimes import Agreement, RuntimeRefusedError, _quantise, parity
 from model.runtimes._graph import exported, graph_path, write_once
 from model.runtimes._torch import TorchRuntime
+from model.training import ranges
 from tests.support import draw_face, randomise, tiny_network
 
 NORMS_WITHOUT_CONVOLUTION = {"resnet50": 0, "densenet121": 62, "efficientnet_lite": 0}  # before it, not after
@@ -246,6 +247,17 @@ def test_precisions_that_a_runtime_lacks(name: str, precision: str, message: str
         runtimes.load(info, lambda: load_network(info), name, precision)
 
 
+def test_openvino_computes_in_bfloat16_or_not_at_all(info: CheckpointInfo, faces: np.ndarray) -> None:
+    needs("openvino")
+    import openvino
+
+    if "BF16" in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
+        assert runtimes.load(info, lambda: load_network(info), "openvino", "bf16").precision == "bf16"
+    else:
+        with pytest.raises(RuntimeRefusedError, match="no bf16 on this processor"):
+            runtimes.load(info, lambda: load_network(info), "openvino", "bf16")
+
+
 def test_unknown_names_are_refused(info: CheckpointInfo) -> None:
     with pytest.raises(ValueError, match="runtime must be one of"):
         runtimes.load(info, tiny_network, "tensorflow")
@@ -269,6 +281,31 @@ def test_int8_needs_ranges_of_this_checkpoint(name: str, info: CheckpointInfo, f
     needs("onnxruntime")
     with pytest.raises(RuntimeRefusedError, match=r"tiny.ranges.json is missing.*model.training.ranges"):
         runtimes.load(info, lambda: load_network(info), name, "int8")
+
+
+def test_an_int8_graph_is_of_the_ranges_that_are_there_now(
+    info: CheckpointInfo, faces: np.ndarray, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    needs("onnxruntime")
+    monkeypatch.setattr(Agreement, "within", lambda *_: True)
+    found = ranges.measure(info, [face[None] for face in faces])
+
+    def logits() -> np.ndarray:
+        return runtimes.load(info, lambda: load_network(info), "onnxruntime", "int8").forward(faces)[1]
+
+    path = _quantise.write_ranges(info, found, len(faces))
+    try:
+        own = logits()
+        np.testing.assert_allclose(own, TorchRuntime(load_network(info)).forward(faces)[1], atol=0.5)
+        np.testing.assert_array_equal(logits(), own)
+        assert len(list(cache.rglob("*-int8-*.onnx"))) == 1
+        _quantise.write_ranges(info, {name: (low / 4, high / 4) for name, (low, high) in found.items()}, len(faces))
+        assert np.abs(logits() - own).max() > 0.5  # most activations are cut now
+        path.unlink()
+        with pytest.raises(RuntimeRefusedError, match="ranges.json is missing"):
+            logits()
+    finally:
+        path.unlink(missing_ok=True)
 
 
 def test_choice_says_what_was_measured(info: CheckpointInfo, faces: np.ndarray) -> None:
