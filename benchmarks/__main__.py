@@ -13,6 +13,7 @@ import platform
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from benchmarks._page import write_section
 from benchmarks._speed import Peak, UsualLoop, cold_start, gigaflops, take_turns
 from benchmarks.reliability import machine, table
 from dashboard.settings import sample_dir
@@ -34,20 +36,19 @@ from model.sources import MemorySource, SourceError, from_folder
 
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "performance.md"
 REFERENCE = "resnet50"  # the network of the usual loop
-_TEXT = """# Performance
+_TEXT = """## {kind}
 
-Written by `make bench`; run it again after a change, or on another machine. {machine} PyTorch {torch} in {threads}
-threads ({capability}), {cpu}. Figures are per processor-second (user and system time of all threads), medians of
-{rounds} rounds that take turns; other work on the machine slows them alike, so trust the ratios.
+{machine} PyTorch {torch} in {threads} threads. Figures are per processor-second (user and system time of all threads),
+medians of {rounds} rounds that take turns; other work on the machine slows them alike, so trust the ratios.
 
-## Verdicts and maps
+### Verdicts and maps
 
 The usual loop is ResNet-50 with pytorch-grad-cam, one face at a time: {naive:.2f} faces per processor-second with maps,
-{plain:.2f} without. Ours gives the exact map with every verdict. `finished crops` is the network alone; `from files`
-adds decoding, face finding, cutting, the facial mesh and the ledger, to both sides ({files:.2f} files per
-processor-second in the usual loop, which finds faces but draws no mesh). The share of peak is of the most that this
-machine did in the same minutes, in the same precision, with a 3 x 3 convolution or a matrix product of PyTorch's:
-{peaks} (10^9 operations per processor-second).
+{plain:.2f} without. Ours gives the exact map with every verdict, so that it has no row without them. `finished crops`
+is the network alone; `from files` adds decoding, face finding, cutting, the facial mesh and the ledger, to both sides
+({files:.2f} files per processor-second in the usual loop, which finds faces but draws no mesh). The share of peak is of
+the most that this machine did in the same minutes, in the same precision, with a 3 x 3 convolution or a matrix product
+of PyTorch's: {peaks} (10^9 operations per processor-second).
 
 {speed}
 
@@ -55,23 +56,18 @@ What is missing in the table was refused:
 
 {refused}
 
-## Where the time goes
+### Where the time goes
 
 Milliseconds of processor time per face, of the bundled pictures.
 
 {stages}
 
-## Cold start
+### Cold start
 
-A new process, from its first import to the verdict on one picture, processor seconds and seconds on the clock.
+A new process, from its first import to the verdict on one picture, processor seconds and seconds on the clock; exported
+graphs were made and admitted before.
 
 {cold}
-
-## What is not here
-
-Maps cost nothing beside the verdict here, so that there is no row without them for ours. How much bf16 gains depends on
-the processor: with tiles for it (AMX) far more than without. Memory over long runs is in `docs/resume.md`, Ray in
-`docs/scaling.md`, how closely the runtimes agree in `docs/runtimes.md`.
 """
 
 
@@ -82,14 +78,16 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=3, help="rounds of each side (default 3)")
     parser.add_argument("--batch-size", type=int, default=8, help="faces per forward pass of ours (default 8)")
     parser.add_argument("--threads", type=int, default=0, help="one per core if not given")
-    parser.add_argument("--page", type=Path, default=PAGE, help="default docs/performance.md")
+    parser.add_argument(
+        "--page", type=Path, default=PAGE, help="default docs/performance.md; other machines' sections stay"
+    )
     options = parser.parse_args()
     try:
         text = measure(options)
     except (CheckpointError, SourceError, runtimes.RuntimeRefusedError) as error:
         print(f"benchmarks: {error}", file=sys.stderr)
         return 2
-    options.page.write_text(text, "utf-8")
+    write_section(options.page, kind(), text)
     print(text)
     return 0
 
@@ -152,11 +150,10 @@ def measure(options: argparse.Namespace) -> str:
         for detector in several
     ]
     return _TEXT.format(
+        kind=kind(),
         machine=machine(),
         torch=torch.__version__,
         threads=torch.get_num_threads(),
-        capability=torch.backends.cpu.get_cpu_capability(),
-        cpu=_processor(),
         rounds=options.rounds,
         naive=len(crops) / seconds["maps"],
         plain=len(crops) / seconds["plain"],
@@ -218,13 +215,15 @@ def _stages(detectors: dict[str, list[Detector]], finder: FaceFinder, sources: l
     return [[stage, f"{1000 * seconds / count:.1f}"] for stage, seconds in spent.items()]
 
 
-def _processor() -> str:
-    """The processor's own name where the system tells it."""
-    try:
+def kind() -> str:
+    """The processor's own name, where the system tells it, and its widest arithmetic."""
+    name, flags = platform.processor() or platform.machine(), ""
+    with suppress(OSError):
         lines = Path("/proc/cpuinfo").read_text("utf-8").splitlines()
-    except OSError:
-        return platform.processor() or platform.machine()
-    return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), "unknown processor")
+        facts = {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in lines)}
+        name, flags = facts.get("model name", name), facts.get("flags", "")
+    amx = " and AMX" if "amx_tile" in flags.split() else ""
+    return f"{name} with {torch.backends.cpu.get_cpu_capability()}{amx}"
 
 
 def _samples(wanted: int) -> list[MemorySource]:
