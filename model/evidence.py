@@ -16,6 +16,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
+import cv2
 import numpy as np
 
 if TYPE_CHECKING:  # a second to import, which whoever only sums maps does without
@@ -68,16 +69,20 @@ def ledger(evidence: np.ndarray, bias: float, masks: Mapping[str, np.ndarray]) -
 
 def area_shares(masks: Mapping[str, np.ndarray], grid: tuple[int, ...]) -> dict[str, np.ndarray]:
     """The share of each cell of an H x W grid that each region covers; shares of a cell sum to one."""
-    stacked = np.stack(list(masks.values())).astype(np.float32)  # (R, S, S)
-    rows, columns = (_windows(cells, side) for cells, side in zip(grid, stacked.shape[1:], strict=True))
-    pooled = (rows @ stacked @ columns.T).astype(np.float64)  # pixels of each region under each cell, whole numbers
-    pooled /= rows.sum(axis=1)[:, None].astype(np.float64) * columns.sum(axis=1)
-    return dict(zip(masks, pooled, strict=True))
+    (top, bottom), (left, right) = (
+        _windows(cells, side) for cells, side in zip(grid, next(iter(masks.values())).shape, strict=True)
+    )
+    areas = np.outer(bottom - top, right - left)
+
+    def share(mask: np.ndarray) -> np.ndarray:
+        sums = cv2.integral(np.ascontiguousarray(mask, np.uint8))  # of all pixels above and left of a point
+        corners = [sums[np.ix_(y, x)] for y in (top, bottom) for x in (left, right)]
+        return (corners[3] - corners[2] - corners[1] + corners[0]) / areas
+
+    return {name: share(mask) for name, mask in masks.items()}
 
 
-def _windows(cells: int, side: int) -> np.ndarray:
-    """Which pixels of a side lie under which cell: (cells, side) of 0 and 1; one on a border lies under both."""
-    starts = np.arange(cells) * side // cells
-    ends = -(-(np.arange(cells) + 1) * side // cells)
-    pixels = np.arange(side)
-    return ((starts[:, None] <= pixels) & (pixels < ends[:, None])).astype(np.float32)
+def _windows(cells: int, side: int) -> tuple[np.ndarray, np.ndarray]:
+    """First pixel of each cell along a side, and the one after its last; a pixel on a border lies in both cells."""
+    numbers = np.arange(cells + 1) * side
+    return numbers[:-1] // cells, -(-numbers[1:] // cells)

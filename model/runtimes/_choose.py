@@ -16,7 +16,7 @@ from model.runtimes import _quantise
 from model.runtimes._base import INT8, PRECISIONS, Runtime, RuntimeRefusedError
 from model.runtimes._exported import OnnxRuntime, OpenVinoRuntime
 from model.runtimes._graph import exported, graph_path
-from model.runtimes.parity import admit, digest
+from model.runtimes.parity import admit, signature
 
 if TYPE_CHECKING:  # a second to import, which exported graphs do without
     from model.backbones import LinearHeadNet
@@ -84,7 +84,7 @@ def load(
     if precision == INT8:
         graph = _quantise.quantised(info, graph)
     runtime = _EXPORTED[name](graph, head_bias(info), precision, threads)
-    admit(info, network, runtime, runtime.version, made_of=digest(graph), graph=graph)
+    admit(info, network, runtime, runtime.version, made_of=signature(graph), graph=graph)
     return runtime
 
 
