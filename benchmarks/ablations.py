@@ -1,0 +1,243 @@
+"""`python -m benchmarks.ablations`: what the linear layer of the default should see, by leave-one-out.
+
+The bundled network is frozen, so that everything the layer might see is taken once, on the clean view of pictures drawn
+at random: per block the mean of the tokens, of their squares, and of the products of pairs of 64 directions, which tell
+how channels vary together over a face (Lin, RoyChowdhury and Maji 2015, "Bilinear CNN Models"). Every row of the table
+then is a fit on other columns of the same pictures. Features are kept in `--cache`, and taken up from there.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import sys
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from scipy.linalg import cho_factor, cho_solve
+from torch import Tensor
+
+from benchmarks._page import write_section
+from benchmarks.reliability import machine, table
+from dashboard.settings import ROOT
+from model.backbones import ViTCells
+from model.checkpoint import CheckpointError
+from model.detector import Detector
+from model.metrics import roc_auc
+from model.training import data
+from model.training.config import ConfigError, DataConfig
+from model.training.features import BATCH, CropLoader
+from model.training.leave_one_out import leave_one_out
+from model.training.progress import Log
+
+PAGE = ROOT / "docs" / "training.md"
+WIDTH = 768
+DIRECTIONS = 64
+PAIRS = DIRECTIONS * (DIRECTIONS + 1) // 2
+_CHUNK = 16 * BATCH  # pictures in one file of the cache
+_AXES_FROM = 12 * BATCH  # pictures that the directions are taken from
+
+
+@dataclass(frozen=True)
+class Directions:
+    """Two sets of directions (D, 64) per block, each of about unit variance over tokens, and the tokens' mean (D,)."""
+
+    principal: list[Tensor]
+    drawn: list[Tensor]  # at random, in the space where tokens are white
+    means: list[Tensor]
+
+
+PARTS = {"means": WIDTH, "squares": WIDTH, "principal": PAIRS, "drawn": PAIRS}  # columns of a block, in this order
+ROWS: dict[str, tuple[tuple[int, ...], tuple[str, ...]]] = {
+    "tokens of blocks 5 to 8": ((5, 6, 7, 8), ("means",)),
+    "tokens of blocks 5 to 8 and their squares": ((5, 6, 7, 8), ("means", "squares")),
+    "tokens of blocks 3 to 9": ((3, 4, 5, 6, 7, 8, 9), ("means",)),
+    "tokens of blocks 3 to 9 and their squares (shipped)": ((3, 4, 5, 6, 7, 8, 9), ("means", "squares")),
+    "these and products along principal axes": ((3, 4, 5, 6, 7, 8, 9), ("means", "squares", "principal")),
+    "these and products along random white directions": ((3, 4, 5, 6, 7, 8, 9), ("means", "squares", "drawn")),
+    "products along principal axes alone": ((3, 4, 5, 6, 7, 8, 9), ("principal",)),
+    "products along random white directions alone": ((3, 4, 5, 6, 7, 8, 9), ("drawn",)),
+}
+
+
+def main() -> int:
+    """Measure, print and, if asked, write."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.ablations", description=__doc__.split("\n")[0])
+    parser.add_argument("--data", type=Path, required=True, help="folder of the labelled pictures")
+    parser.add_argument("--manifest", type=Path, help="CSV of the pictures; the folder's name with .csv if not given")
+    parser.add_argument("--folds", type=Path, required=True, help="CSV of the leave-one-out folds")
+    parser.add_argument("--cache", type=Path, default=Path("runs/ablations"), help="default runs/ablations")
+    parser.add_argument("--pictures", type=int, default=5120, help="so many, drawn at random (default 5120)")
+    parser.add_argument("--penalty", type=float, default=1.0, help="as in the recipe (default 1)")
+    parser.add_argument("--seed", type=int, default=5)
+    parser.add_argument("--write", action="store_true", help="write the section of docs/training.md")
+    options = parser.parse_args()
+    options.cache.mkdir(parents=True, exist_ok=True)
+    log = Log(options.cache)
+    try:
+        manifest = options.manifest or options.data.with_suffix(".csv")
+        frame = data.load(
+            DataConfig(root=options.data, manifest=manifest, folds=options.folds, validation_share=0.1), 0
+        )
+        drawn = np.random.default_rng(options.seed).permutation(len(frame))[: options.pictures]
+        frame = frame.iloc[drawn].reset_index(drop=True)
+        detector = Detector.load()
+        loader = _loader(detector, frame, options.cache, log)
+        values = features(detector, frame, loader, options.cache, log)
+    except (CheckpointError, ConfigError) as error:
+        print(f"benchmarks.ablations: {error}", file=sys.stderr)
+        return 2
+    folds = data.folds(options.folds, frame)
+    taps = detector.checkpoint.header["options"]["taps"]
+    rows = []
+    for title, (blocks, parts) in ROWS.items():
+        log.line(title)
+        chosen = _columns(values, taps, blocks, parts)
+        rows.append([title, *(f"{figure:.3f}" for figure in measure(frame, folds, chosen, options.penalty, log))])
+    titles = ("What the layer sees", "Mean AUC", "Mean recall", "Worst AUC", "AUC on `test`")
+    text = "\n\n".join((_text(frame, options.penalty), table(titles, rows)))
+    print(text)
+    if options.write:
+        write_section(PAGE, "ablations", text)
+    return 0
+
+
+def _text(frame: pd.DataFrame, penalty: float) -> str:
+    return (
+        f"**What the linear layer could see of CLIP**, again. {machine()} Written by `python -m benchmarks.ablations "
+        f"--data FOLDER --folds TABLE --write` on {len(frame):,} pictures drawn at random, clean views, penalty "
+        f"{penalty:g}; all rows have the same pictures."
+    )
+
+
+def _loader(detector: Detector, frame: pd.DataFrame, cache: Path, log: Log) -> CropLoader:
+    header, framing = detector.checkpoint.header, detector.checkpoint.framing
+    boxes = data.crop_boxes(frame, framing, cache / "faces.json", log)
+    return CropLoader(frame, boxes, framing, header["mean"], header["std"], 0)
+
+
+def features(detector: Detector, frame: pd.DataFrame, loader: CropLoader, cache: Path, log: Log) -> np.ndarray:
+    """All parts of all blocks of every picture: (N, blocks, columns), float16."""
+    extractor = detector.network.extractor
+    assert isinstance(extractor, ViTCells)
+    names = "\n".join(frame["name"])
+    key = hashlib.sha256(f"{detector.checkpoint.sha256}\n{names}".encode()).hexdigest()[:16]
+    batches = [
+        [(row, "clean") for row in range(first, min(first + BATCH, len(frame)))]
+        for first in range(0, len(frame), BATCH)
+    ]
+    with torch.inference_mode(), ThreadPoolExecutor(1) as pool:
+        directions = _directions(extractor, loader, len(frame))
+        parts = []
+        for first in log.track(range(0, len(frame), _CHUNK), "features"):
+            path = cache / f"{key}-{first:05d}.npy"
+            if not path.exists():
+                loaded = pool.map(loader.batch, batches[first // BATCH : (first + _CHUNK) // BATCH])
+                found = torch.cat([_parts(extractor, images, directions) for images in loaded])
+                partial = path.with_suffix(".partial.npy")
+                np.save(partial, found.numpy().astype(np.float16))
+                partial.rename(path)
+            parts.append(np.load(path))
+    return np.concatenate(parts)
+
+
+def _directions(extractor: ViTCells, loader: CropLoader, count: int) -> Directions:
+    """From the tokens of a few pictures: the first principal axes, and as many random directions."""
+    rows = np.random.default_rng(0).choice(count, min(_AXES_FROM, count), replace=False)
+    blocks = len(extractor.taps)
+    sums, products = torch.zeros(blocks, WIDTH), torch.zeros(blocks, WIDTH, WIDTH)
+    tokens = 0
+    for first in range(0, len(rows), BATCH):
+        images = loader.batch([(int(row), "clean") for row in rows[first : first + BATCH]])
+        for block, found in enumerate(extractor._tapped(images)):
+            flat = found.reshape(-1, WIDTH)
+            sums[block] += flat.sum(0)
+            products[block] += flat.T @ flat
+        tokens += len(flat)
+    means = sums / tokens
+    generator = torch.Generator().manual_seed(0)
+    principal, drawn = [], []
+    for mean, product in zip(means, products / tokens, strict=True):
+        variances, axes = torch.linalg.eigh((product - torch.outer(mean, mean)).double())
+        random = torch.linalg.qr(torch.randn(WIDTH, DIRECTIONS, generator=generator, dtype=torch.float64))[0]
+        floor = variances.mean() / 100
+        principal.append((axes[:, -DIRECTIONS:] / variances[-DIRECTIONS:].sqrt()).float())
+        drawn.append((axes @ ((axes.T @ random) / (variances + floor).sqrt()[:, None])).float())
+    return Directions(principal, drawn, list(means))
+
+
+def _parts(extractor: ViTCells, images: Tensor, directions: Directions) -> Tensor:
+    """All parts of all blocks: (B, blocks, columns)."""
+    upper = torch.triu_indices(DIRECTIONS, DIRECTIONS)
+    blocks = []
+    for block, tokens in enumerate(extractor._tapped(images)):
+        parts = [tokens.mean(dim=1), (tokens * tokens).mean(dim=1)]
+        centred = tokens - directions.means[block]
+        for chosen in (directions.principal[block], directions.drawn[block]):
+            along = centred @ chosen  # (B, T, 64)
+            parts.append((along.transpose(1, 2) @ along / along.shape[1])[:, upper[0], upper[1]])
+        blocks.append(torch.cat(parts, dim=1))
+    return torch.stack(blocks, dim=1)
+
+
+def _columns(values: np.ndarray, taps: Sequence[int], blocks: Sequence[int], parts: Sequence[str]) -> np.ndarray:
+    """Some parts of some blocks: (N, columns), float32."""
+    ends = dict(zip(PARTS, np.cumsum(list(PARTS.values())), strict=True))
+    places = [taps.index(block) for block in blocks]
+    chosen = [values[:, places, ends[part] - PARTS[part] : ends[part]].reshape(len(values), -1) for part in parts]
+    return np.concatenate(chosen, axis=1).astype(np.float32)
+
+
+def measure(
+    frame: pd.DataFrame, folds: Sequence[data.Fold], values: np.ndarray, penalty: float, log: Log
+) -> tuple[float, float, float, float]:
+    """Leave-one-out mean AUC, mean recall at 1 % false positives and worst AUC; AUC on `test` of a fit on all."""
+    train = (frame["split"] == "train").to_numpy()
+    labels = frame["label"].to_numpy()
+    scaled = (values - values[train].mean(axis=0)) / (values[train].std(axis=0) + 1e-6)
+    products = scaled @ scaled.T  # (N, N): all that the fits need
+
+    def refit(allowed: np.ndarray) -> np.ndarray:
+        return dual_fit(products, frame, labels, np.flatnonzero(train & allowed), penalty)
+
+    figures = [own for fold in folds for own in leave_one_out(frame, [fold], refit, log).values()]
+    aucs = [own["roc_auc"]["value"] for own in figures]  # type: ignore[index]
+    recalls = [own["tpr_at_1_percent_fpr"]["value"] for own in figures]  # type: ignore[index]
+    test = (frame["split"] == "test").to_numpy()
+    whole = roc_auc(labels[test], refit(np.ones(len(frame), dtype=bool))[test])
+    assert whole.value is not None
+    return float(np.mean(aucs)), float(np.mean(recalls)), float(np.min(aucs)), whole.value
+
+
+def dual_fit(
+    products: np.ndarray, frame: pd.DataFrame, labels: np.ndarray, rows: np.ndarray, penalty: float
+) -> np.ndarray:
+    """Scores (N,) of all pictures by the least squares of `model.training.linear`, fitted on some of them.
+
+    Solved in the dual, where columns outnumber pictures: with K the products of pictures measured from the weighted
+    mean, W their weights and y = -1 or +1, the weights of the pictures are W (K W + penalty)^-1 y.
+
+    Parameters
+    ----------
+    products : ndarray of shape (N, N)
+        Inner products of standardised features.
+    """
+    weights = data.balanced_weights(frame.iloc[rows])
+    own = products[:, rows].astype(np.float64)
+    to_mean = own @ weights  # (N,): of each picture with the weighted mean
+    kernel = own - to_mean[:, None] - to_mean[rows][None] + weights @ to_mean[rows]
+    root = np.sqrt(weights)
+    inner = root[:, None] * kernel[rows] * root
+    inner[np.diag_indices_from(inner)] += penalty
+    solved = cho_solve(cho_factor(inner, overwrite_a=True), root * np.where(labels[rows] == 1, 1.0, -1.0))
+    scores: np.ndarray = kernel @ (root * solved)
+    return scores
+
+
+if __name__ == "__main__":
+    sys.exit(main())
