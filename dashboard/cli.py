@@ -58,6 +58,7 @@ class Computing(StrEnum):
     """What computes the network; see `model.runtimes`."""
 
     torch = "torch"
+    cuda = "cuda"
     openvino = "openvino"
     onnxruntime = "onnxruntime"
     auto = "auto"

@@ -56,9 +56,10 @@ class Settings(BaseSettings):
         description="SHA-256 that the file of the default checkpoint must have; the server refuses any other. Unset: "
         "bundled checkpoints must be those that were shipped.",
     )
-    runtime: Literal["torch", "openvino", "onnxruntime", "auto"] = Field(
+    runtime: Literal["torch", "cuda", "openvino", "onnxruntime", "auto"] = Field(
         default="torch",
-        description="What computes the network. `auto` measures at start what is installed and takes the quickest.",
+        description="What computes the network; `cuda` is PyTorch on a GPU. `auto` measures at start what is there and "
+        "takes the quickest.",
     )
     precision: Literal["fp32", "bf16"] = Field(default="fp32", description="Arithmetic of the network.")
     threads: int = Field(default=0, ge=0, description="Processor threads of the network. 0: one per core.")

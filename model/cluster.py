@@ -48,7 +48,8 @@ class ClusterDetector:
     detector : Detector
         Loaded from a file that every machine has at the same path.
     workers : int, optional
-        Processes, one processor each; as many as the cluster has processors by default.
+        Processes, one processor each, and one GPU where the detector's runtime is `cuda`; as many as the cluster has of
+        either by default.
 
     Raises
     ------
@@ -79,7 +80,8 @@ class ClusterDetector:
         _connect()
         context = ray.data.DataContext.get_current()
         context.enable_progress_bars = False
-        count = self.workers or max(1, int(ray.cluster_resources().get("CPU", 1)))
+        gpu = self.runtime.startswith("cuda-")  # then one for each worker
+        count = self.workers or max(1, int(ray.cluster_resources().get("GPU" if gpu else "CPU", 1)))
         tasks = -(-len(items) // _TASK)
         task = min(_TASK, -(-len(items) // count))  # few images: every worker gets some
         judged = ray.data.from_items(items, override_num_blocks=max(tasks, min(count, len(items)))).map_batches(
@@ -94,6 +96,7 @@ class ClusterDetector:
             batch_size=task,
             compute=ray.data.ActorPoolStrategy(size=min(count, max(tasks, 1) if len(items) > _TASK else count)),
             num_cpus=1,
+            num_gpus=1 if gpu else 0,
             max_restarts=2,
         )
         try:

@@ -20,7 +20,7 @@ class Runtime(Protocol):
     Attributes
     ----------
     name : str
-        `torch`, `openvino` or `onnxruntime`.
+        `torch`, `cuda`, `openvino` or `onnxruntime`.
     precision : {"fp32", "bf16", "int8"}
     bias : float
         What the logit has beside the sum of the map.

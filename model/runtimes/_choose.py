@@ -6,6 +6,7 @@ import importlib.util
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from importlib.metadata import version
 from typing import TYPE_CHECKING
 
@@ -26,15 +27,26 @@ _EXPORTED: dict[str, type[OpenVinoRuntime] | type[OnnxRuntime]] = {
     "openvino": OpenVinoRuntime,
     "onnxruntime": OnnxRuntime,
 }
-NAMES = ("torch", *_EXPORTED)
+CUDA = "cuda"
+NAMES = ("torch", CUDA, *_EXPORTED)
 _PROBE_BATCH, _PROBE_ROUNDS = 4, 3
 _GAIN = 1.1  # what another runtime must be quicker by to take the reference's place
 
 
 def available() -> tuple[str, ...]:
-    """Names of the runtimes that are installed; `torch` always is."""
+    """Names of the runtimes that can be used here; `torch` always can."""
     exporter = importlib.util.find_spec("onnx") is not None
-    return ("torch", *(name for name in _EXPORTED if exporter and importlib.util.find_spec(name) is not None))
+    exported = (name for name in _EXPORTED if exporter and importlib.util.find_spec(name) is not None)
+    return ("torch", *([CUDA] if _sees_gpu() else []), *exported)
+
+
+@cache
+def _sees_gpu() -> bool:
+    if version("torch").endswith("+cpu"):
+        return False
+    import torch
+
+    return torch.cuda.is_available()
 
 
 def load(
@@ -65,15 +77,8 @@ def load(
         raise ValueError(f"precision must be one of {PRECISIONS}, got {precision!r}")
     if name not in NAMES:
         raise ValueError(f"runtime must be one of {NAMES}, got {name!r}")
-    if name == "torch":
-        if precision == INT8:
-            raise RuntimeRefusedError("int8 needs the runtime openvino or onnxruntime; torch computes fp32 and bf16.")
-        from model.runtimes._torch import TorchRuntime
-
-        computing = TorchRuntime(network(), precision, threads)
-        if precision != "fp32":
-            admit(info, network, computing, version("torch"), made_of=info.sha256, graph=graph_path(info, precision))
-        return computing
+    if name in ("torch", CUDA):
+        return _with_torch(info, network, name, precision, threads)
     if name not in available():
         raise RuntimeRefusedError(
             f"the runtime {name} is not installed. Install it with: pip install 'reality-check[{name}]'"
@@ -86,6 +91,24 @@ def load(
     runtime = _EXPORTED[name](graph, head_bias(info), precision, threads)
     admit(info, network, runtime, runtime.version, made_of=signature(graph), graph=graph)
     return runtime
+
+
+def _with_torch(
+    info: CheckpointInfo, network: Callable[[], LinearHeadNet], name: str, precision: str, threads: int
+) -> Runtime:
+    if precision == INT8:
+        raise RuntimeRefusedError(f"int8 needs the runtime openvino or onnxruntime; {name} computes fp32 and bf16.")
+    if name == CUDA and not _sees_gpu():
+        raise RuntimeRefusedError("PyTorch sees no GPU here. Install its CUDA build, or choose another runtime.")
+    import torch
+
+    from model.runtimes._torch import TorchRuntime
+
+    computing = TorchRuntime(network(), precision, threads, "cpu" if name == "torch" else CUDA)
+    of = version("torch") if name == "torch" else f"{version('torch')} on {torch.cuda.get_device_name()}"
+    if (name, precision) != ("torch", "fp32"):
+        admit(info, network, computing, of, made_of=info.sha256, graph=graph_path(info, precision))
+    return computing
 
 
 @dataclass(frozen=True)

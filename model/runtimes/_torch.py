@@ -1,7 +1,8 @@
-"""PyTorch on the processor."""
+"""PyTorch, on the processor or on a GPU."""
 
 from __future__ import annotations
 
+import copy
 from contextlib import nullcontext
 
 import numpy as np
@@ -13,7 +14,7 @@ from model.evidence import evidence_and_logits
 
 
 class TorchRuntime:
-    """The reference: norms folded into convolutions, channels last.
+    """Norms folded into convolutions, channels last; on the processor in fp32 it is the reference.
 
     Parameters
     ----------
@@ -23,26 +24,31 @@ class TorchRuntime:
         bf16 computes convolutions and matrix products in bfloat16; the evidence is summed in float32.
     threads : int
         Processor threads of the whole process; 0 leaves them as they are.
+    device : {"cpu", "cuda"}
+        With `cuda`, the first GPU that the process sees.
     """
 
-    name = "torch"
-
-    def __init__(self, network: LinearHeadNet, precision: str = "fp32", threads: int = 0) -> None:
+    def __init__(self, network: LinearHeadNet, precision: str = "fp32", threads: int = 0, device: str = "cpu") -> None:
         if precision not in ("fp32", "bf16"):
             raise ValueError(f"precision must be fp32 or bf16 with the torch runtime, got {precision!r}")
         if threads:
             torch.set_num_threads(threads)
+        if device == "cuda":
+            torch.backends.cudnn.allow_tf32 = False  # float32 as it is stated, not its first ten bits
+        self.name = "torch" if device == "cpu" else device
         self.precision = precision
         self.bias = float(network.head.bias.detach()[0])
-        self._network = fused(network)
-        self._channels_last = self._network is not network
+        folded = fused(network)
+        self._channels_last = folded is not network
+        self._device = torch.device(device)
+        self._network = folded if device == "cpu" else copy.deepcopy(folded).to(self._device)
 
     def forward(self, batch: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """See `model.runtimes.Runtime`."""
-        images = torch.from_numpy(batch)
-        autocast = torch.autocast("cpu", torch.bfloat16) if self.precision == "bf16" else nullcontext()
+        images = torch.from_numpy(batch).to(self._device)
+        autocast = torch.autocast(self._device.type, torch.bfloat16) if self.precision == "bf16" else nullcontext()
         if self._channels_last:
             images = images.contiguous(memory_format=torch.channels_last)
         with torch.inference_mode(), autocast:
             evidence, logits = evidence_and_logits(self._network, images)
-        return evidence.numpy(), logits.numpy()
+        return evidence.cpu().numpy(), logits.cpu().numpy()

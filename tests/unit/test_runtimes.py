@@ -28,7 +28,7 @@ from model.training import ranges
 from tests.support import draw_face, randomise, tiny_network
 
 NORMS_WITHOUT_CONVOLUTION = {"resnet50": 0, "densenet121": 62, "efficientnet_lite": 0}  # before it, not after
-EXPORTED = [name for name in runtimes.NAMES if name != "torch"]
+EXPORTED = [name for name in runtimes.NAMES if name not in ("torch", "cuda")]
 
 
 def needs(name: str) -> None:
@@ -385,3 +385,22 @@ def test_threads_are_those_asked_for(
             assert runtime._session.get_session_options().intra_op_num_threads == 1  # type: ignore[attr-defined]
     finally:
         torch.set_num_threads(before)
+
+
+def test_without_a_gpu_cuda_is_refused(info: CheckpointInfo) -> None:
+    if "cuda" in runtimes.available():
+        pytest.skip("there is a GPU")
+    with pytest.raises(RuntimeRefusedError, match="sees no GPU"):
+        runtimes.load(info, lambda: load_network(info), "cuda")
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_a_gpu_passes_the_gate(precision: str, info: CheckpointInfo, faces: np.ndarray, cache: Path) -> None:
+    if "cuda" not in runtimes.available():
+        pytest.skip("PyTorch sees no GPU")
+    network = load_network(info)
+    runtime = runtimes.load(info, lambda: network, "cuda", precision)
+    assert (runtime.name, runtime.precision) == ("cuda", precision)
+    assert next(network.parameters()).device.type == "cpu"  # its own copy is on the GPU
+    assert len(list(cache.rglob("*-cuda.json"))) == 1
+    np.testing.assert_allclose(runtime.forward(faces)[1], TorchRuntime(network).forward(faces)[1], atol=0.1)
