@@ -299,7 +299,13 @@ def verify(
 @app.command()
 def bulk(
     source: Annotated[
-        str, typer.Argument(metavar="FOLDER|ZIP|LIST", help="LIST: a .txt file with one path per line; - reads stdin.")
+        str,
+        typer.Argument(
+            metavar="FOLDER|ZIP|PATTERN|LIST|URL",
+            help="PATTERN: such as 'pictures/**/*.jpg', in quotes. LIST: a .txt file with one path or URL per line; - "
+            "reads stdin. URL: a folder, file or pattern in an object store or elsewhere, such as s3://bucket/folder; "
+            "needs fsspec's driver for it, such as s3fs.",
+        ),
     ],
     out: Annotated[Path, typer.Option(help="Table to write, .csv or .parquet: one row per face.")],
     resume: Annotated[bool, typer.Option("--resume", help="Take over what an earlier run has judged.")] = False,
@@ -740,26 +746,44 @@ def _custom(own: Thresholds, fake: float) -> Thresholds:
 
 
 def _sources(text: str) -> SourceSet:
-    from model.sources import Source, SourceError, SourceSet, from_path
+    from glob import has_magic
+
+    from model.remote import from_url, is_url
+    from model.sources import SourceError, SourceSet, from_glob, from_path
 
     path = Path(text)
     if text == "-":
         lines, base = sys.stdin.read().splitlines(), Path()
+    elif is_url(text):
+        return _some(from_url(text), text)
     elif path.suffix.lower() in (".txt", ".lst") and path.is_file():
         try:
             lines, base = path.read_text("utf-8-sig").splitlines(), path.parent
         except UnicodeDecodeError as error:
             raise SourceError(f"{path}: is not a UTF-8 list of paths ({error.reason}). Save it as UTF-8.") from error
+    elif has_magic(text) and not path.exists():
+        return _some(from_glob(text), text)
     else:
-        found = from_path(path)
-        if not len(found):
-            raise SourceError(f"{path}: holds no images by their names ({len(found.skipped)} other files).")
-        return found
+        return _some(from_path(path), text)
     names = [line.strip() for line in lines if line.strip()]
     if not names:
         raise SourceError(f"{text}: lists no paths. Write one path per line.")
-    sources = [Source(_printable(name), base / name) for name in dict.fromkeys(names)]
-    return SourceSet(sources, [], root=path.stem)
+    return SourceSet([_listed(name, base) for name in dict.fromkeys(names)], [], root=path.stem)
+
+
+def _listed(name: str, base: Path) -> ImageSource:
+    from model.remote import RemoteSource, is_url
+    from model.sources import Source
+
+    return RemoteSource(_printable(name), name) if is_url(name) else Source(_printable(name), base / name)
+
+
+def _some(found: SourceSet, text: str) -> SourceSet:
+    from model.sources import SourceError
+
+    if not len(found):
+        raise SourceError(f"{text}: holds no images by their names ({len(found.skipped)} other files).")
+    return found
 
 
 def _recipe(

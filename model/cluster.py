@@ -19,6 +19,7 @@ import numpy as np
 
 from model.calibration import Thresholds
 from model.detector import Detector, Readable
+from model.remote import RemoteSource, is_url
 from model.sources import Source
 
 _TASK = 128  # images per task: large enough for full batches, small enough that little is lost with a worker
@@ -69,7 +70,7 @@ class ClusterDetector:
         Raises
         ------
         ClusterError
-            If a source is not a file or a member of a ZIP archive, or a worker has another checkpoint.
+            If a source is not a file, a member of a ZIP archive or behind a URL, or a worker has another checkpoint.
         """
         items = [_described(source) for source in sources]
         if not items:
@@ -124,7 +125,9 @@ class _Worker:
 
     def __call__(self, batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         sources = [
-            Source(str(name), Path(str(location)), str(member) or None)
+            RemoteSource(str(name), str(location))
+            if is_url(str(location))
+            else Source(str(name), Path(str(location)), str(member) or None)
             for name, location, member in zip(batch["name"], batch["location"], batch["member"], strict=True)
         ]
         results = list(self.detector.classify_many(sources, batch_size=self.batch_size))
@@ -135,6 +138,8 @@ class _Worker:
 
 
 def _described(source: Readable) -> dict[str, str]:
+    if isinstance(source, RemoteSource):
+        return {"name": source.name, "location": source.url, "member": ""}
     if not isinstance(source, Source):
         raise ClusterError(f"{source.name}: is not a file. Ray's workers read files that every machine sees.")
     return {"name": source.name, "location": str(source.location.resolve()), "member": source.member or ""}

@@ -6,7 +6,9 @@ becomes a path. What was left out is listed with its reason in `SourceSet.skippe
 
 from __future__ import annotations
 
+import glob
 import io
+import itertools
 import os
 import stat
 import struct
@@ -106,7 +108,7 @@ class Source:
                 data = file.read(max_bytes + 1)
         except OSError as error:
             raise SourceError(f"{self.name}: cannot be read ({error.strerror or error}).") from error
-        return _within(data, max_bytes, self.name)
+        return within(data, max_bytes, self.name)
 
 
 @dataclass(frozen=True)
@@ -118,7 +120,7 @@ class MemorySource:
 
     def read(self, max_bytes: int = MAX_BYTES) -> bytes:
         """Bytes of the file; `SourceError` if they are more than `max_bytes`."""
-        return _within(self.data, max_bytes, self.name)
+        return within(self.data, max_bytes, self.name)
 
 
 class Archive:
@@ -182,7 +184,7 @@ class Archive:
                 raise SourceError(f"{name}: cannot be unpacked ({error}). Pack the archive again.") from error
             except Exception as error:  # others that share no base class with the above
                 raise SourceError(f"{name}: cannot be unpacked ({error}). Pack the archive again.") from error
-        return _within(data, max_bytes, name)
+        return within(data, max_bytes, name)
 
     def close(self) -> None:
         """Release the file; reading opens it again."""
@@ -252,6 +254,28 @@ def from_path(path: str | os.PathLike[str], limits: ZipLimits | None = None) -> 
     if not path.is_file():
         raise SourceError(f"{path}: there is no such file or folder.")
     return SourceSet([Source(path.name, path)])
+
+
+def from_glob(pattern: str) -> SourceSet:
+    """Every image among the files that match a pattern of the shell (`*`, `**`, `?`, `[...]`), sorted by name.
+
+    Names begin after the last folder that has none of these. Hidden files are left out.
+
+    Raises
+    ------
+    SourceError
+        If no file matches.
+    """
+    fixed = list(itertools.takewhile(lambda part: not glob.has_magic(part), Path(pattern).parts))
+    root = Path(*fixed)
+    rest = str(Path(*Path(pattern).parts[len(fixed) :]))
+    files = sorted(path for match in glob.glob(rest, root_dir=root, recursive=True) if (path := root / match).is_file())
+    if not files:
+        raise SourceError(f"{pattern}: no file matches. Put the pattern into quotes, so that it reaches this program.")
+    reasons = {path: refusal_of_name(_shown(root, path)) for path in files}
+    sources = [Source(_shown(root, path), path) for path in files if reasons[path] is None]
+    skipped = [(_shown(root, path), reason) for path, reason in reasons.items() if reason is not None]
+    return SourceSet(sources, skipped, root=root.resolve().name)
 
 
 def from_folder(path: str | os.PathLike[str]) -> SourceSet:
@@ -335,10 +359,10 @@ def from_zip(file: str | os.PathLike[str] | IO[bytes], limits: ZipLimits | None 
         if reason is None:
             total += info.file_size
             seen.add(name)
-            sources.append(Source(_printable(name), location, info.filename, archive))
+            sources.append(Source(printable(name), location, info.filename, archive))
         elif not any(_is_clutter(part) for part in name.split("/")):
             bombs += reason.startswith("unpacks to")
-            skipped.append((_printable(name), reason))
+            skipped.append((printable(name), reason))
     if total > limits.max_total_bytes:
         raise SourceError(
             f"{archive.name}: unpacks to {_size(total)}; at most {_size(limits.max_total_bytes)} are accepted. "
@@ -390,6 +414,12 @@ def _refusal_of_member(info: zipfile.ZipInfo, name: str, limits: ZipLimits) -> s
     return None
 
 
+def refusal_of_name(name: str) -> str | None:
+    """Why a file is no image to be judged by its relative posix path, hidden folders included; None if it may be."""
+    parts = name.split("/")
+    return next((reason for part in parts if (reason := _hidden(part))), None) or _refusal_of_suffix(parts[-1])
+
+
 def _refusal_of_suffix(name: str) -> str | None:
     suffix = PurePosixPath(name).suffix.lower()
     if suffix in SUFFIXES:
@@ -408,16 +438,17 @@ def _is_clutter(name: str) -> bool:
 
 
 def _shown(root: Path, location: Path) -> str:
-    return _printable(location.relative_to(root).as_posix())
+    return printable(location.relative_to(root).as_posix())
 
 
-def _printable(name: str) -> str:
-    """Make a name valid UTF-8 on one line; file systems promise neither."""
+def printable(name: str) -> str:
+    """A name as valid UTF-8 on one line; file systems promise neither."""
     text = name.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
     return "".join(character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in text)
 
 
-def _within(data: bytes, max_bytes: int, name: str) -> bytes:
+def within(data: bytes, max_bytes: int, name: str) -> bytes:
+    """The bytes of a file; `SourceError` if they are more than `max_bytes`."""
     if len(data) > max_bytes:
         raise SourceError(f"{name}: is larger than {_size(max_bytes)}. Store it smaller or raise the limit.")
     return data

@@ -1,0 +1,101 @@
+"""Images by URL: in object stores, on web servers, wherever fsspec has a driver for.
+
+Nothing is fetched before it is judged. Which URLs are read is for the one who calls to decide: a server must not take
+them from its visitors, for whom it would open whatever it can reach itself.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from model.sources import MAX_BYTES, Skipped, SourceError, SourceSet, printable, refusal_of_name, within
+
+if TYPE_CHECKING:
+    from fsspec import AbstractFileSystem
+
+_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+(://|::)")
+_MAGIC = re.compile(r"[*?\[]")
+
+
+@dataclass(frozen=True)
+class RemoteSource:
+    """One image behind a URL, fetched when asked for.
+
+    Attributes
+    ----------
+    name : str
+        What is shown and exported, a relative posix path.
+    url : str
+    """
+
+    name: str
+    url: str
+
+    def read(self, max_bytes: int = MAX_BYTES) -> bytes:
+        """Bytes of the file.
+
+        Raises
+        ------
+        SourceError
+            If it cannot be fetched, or is longer than `max_bytes`.
+        """
+        files, path = _files(self.url)
+        try:
+            data: bytes = files.cat_file(path, start=0, end=max_bytes + 1)
+        except Exception as error:  # noqa: BLE001 - every driver has errors of its own
+            raise SourceError(f"{self.name}: cannot be fetched ({_said(error)}).") from error
+        return within(data, max_bytes, self.name)
+
+
+def is_url(text: str) -> bool:
+    """Whether a text names something that fsspec reads, such as `s3://bucket/folder`; no path does."""
+    return _URL.match(text) is not None
+
+
+def from_url(url: str) -> SourceSet:
+    """Every image below a folder, among the matches of a pattern (`*`, `**`, `?`), or the one file at a URL.
+
+    Raises
+    ------
+    SourceError
+        If there is no driver for the URL, or nothing can be listed there.
+    """
+    files, path = _files(url)
+    try:
+        if _MAGIC.search(path):
+            root = path[: path.rindex("/", 0, _MAGIC.search(path).start()) + 1]  # type: ignore[union-attr]
+            found = [entry for entry in files.glob(path) if files.isfile(entry)]
+        elif files.isdir(path):
+            root, found = path.rstrip("/") + "/", files.find(path)
+        else:
+            root, found = path[: path.rindex("/") + 1], [files.info(path)["name"]]
+    except Exception as error:  # noqa: BLE001 - every driver has errors of its own
+        raise SourceError(f"{url}: cannot be listed ({_said(error)}).") from error
+    sources: list[RemoteSource] = []
+    skipped: list[Skipped] = []
+    for entry in sorted(found):
+        name = printable(entry.removeprefix(root).lstrip("/"))
+        if (reason := refusal_of_name(name)) is None:
+            sources.append(RemoteSource(name, files.unstrip_protocol(entry)))
+        else:
+            skipped.append((name, reason))
+    return SourceSet(sources, skipped, root=root.rstrip("/").rsplit("/", 1)[-1])
+
+
+def _files(url: str) -> tuple[AbstractFileSystem, str]:
+    """The file system of a URL and the path in it; fsspec keeps one of each."""
+    from fsspec.core import url_to_fs
+
+    try:
+        found: tuple[Any, str] = url_to_fs(url)
+    except ImportError as error:  # names the driver to install
+        raise SourceError(f"{url}: {error}.") from error
+    except Exception as error:  # noqa: BLE001 - every driver has errors of its own
+        raise SourceError(f"{url}: cannot be opened ({_said(error)}).") from error
+    return found
+
+
+def _said(error: Exception) -> str:
+    return (getattr(error, "strerror", None) or str(error) or type(error).__name__).splitlines()[0]
