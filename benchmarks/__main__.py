@@ -99,7 +99,8 @@ def measure(options: argparse.Namespace) -> str:
     sources = _samples(options.images)
     detectors: dict[str, list[Detector]] = {}
     refused = []
-    for info, name, precision in itertools.product(list_checkpoints(), runtimes.available(), runtimes.PRECISIONS):
+    names = [name for name in runtimes.available() if name != "cuda"]  # processor seconds say nothing of a GPU
+    for info, name, precision in itertools.product(list_checkpoints(), names, runtimes.PRECISIONS):
         try:
             detectors.setdefault(info.name, []).append(
                 Detector.load(info.path, runtime=name, precision=precision, threads=options.threads)

@@ -938,5 +938,6 @@ def _counted(count: int, one: str, many: str) -> str:
 
 
 def _printable(name: str) -> str:
-    """The name in valid UTF-8; file systems do not promise it."""
-    return name.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+    from model.sources import printable
+
+    return printable(name)

@@ -39,10 +39,14 @@ def earlier(store: RunStore, run: Run, settings: Settings) -> list[Run]:
         other
         for other in found
         if (other.state, other.damage, other.checkpoint_sha256) == (DONE, None, run.checkpoint_sha256)
-        and other.settings == run.settings
+        and _with_runtime(other) == _with_runtime(run)
         and other.id != run.id
     )
     return [other for other, _ in zip(alike, range(MAX_RUNS), strict=False)]
+
+
+def _with_runtime(run: Run) -> dict[str, Any]:
+    return {"runtime": "torch"} | run.settings  # runs were all computed so before they told
 
 
 def known_rows(

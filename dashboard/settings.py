@@ -62,7 +62,12 @@ class Settings(BaseSettings):
         "takes the quickest.",
     )
     precision: Literal["fp32", "bf16"] = Field(default="fp32", description="Arithmetic of the network.")
-    threads: int = Field(default=0, ge=0, description="Processor threads of the network. 0: one per core.")
+    threads: int = Field(
+        default=0,
+        ge=0,
+        description="Processor threads of the network. 0: as many as the runtime sees cores, which in a container may "
+        "be more than it is given.",
+    )
     preload: bool = Field(default=True, description="Load the network before the first visitor arrives.")
     batch_size: int = Field(default=16, ge=1, le=256, description="Faces per forward pass in bulk work.")
 

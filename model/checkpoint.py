@@ -91,7 +91,7 @@ class CheckpointInfo:
 def rewrite(info: CheckpointInfo, header: dict[str, Any], path: Path) -> CheckpointInfo:
     """Write the tensors of a checkpoint, untouched, under another header; `path` may be its own."""
     with safe_open(info.path, framework="numpy") as file:
-        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
+        tensors = {name: _tensor(file, name, info) for name in file.keys()}  # noqa: SIM118 - not a dict
     write(tensors, header, path)
     return read_info(path)
 
@@ -172,12 +172,20 @@ def head_bias(info: CheckpointInfo) -> float:
     Raises
     ------
     CheckpointError
-        If it is missing.
+        If it is missing, or of a type that no checkpoint of ours has.
     """
     with safe_open(info.path, framework="numpy") as file:
         if "head.bias" not in file.keys():  # noqa: SIM118 - not a dict
             raise CheckpointError(f"{info.path.name}: head.bias is missing")
-        return float(file.get_tensor("head.bias").reshape(-1)[0])
+        return float(_tensor(file, "head.bias", info).reshape(-1)[0])
+
+
+def _tensor(file: Any, name: str, info: CheckpointInfo) -> np.ndarray:
+    try:
+        found: np.ndarray = file.get_tensor(name)
+    except TypeError as error:  # such as bfloat16, which numpy does not have
+        raise CheckpointError(f"{info.path.name}: {name} is stored in a way that is not ours ({error})") from error
+    return found
 
 
 def training_hashes(info: CheckpointInfo) -> tuple[Hashes, Hashes] | None:

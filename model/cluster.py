@@ -65,7 +65,7 @@ class ClusterDetector:
         self.workers = workers
 
     def classify_many(self, sources: Iterable[Readable], *, batch_size: int = 16) -> Iterator[_Judged]:
-        """Judge images of the file system, in whatever order workers finish them.
+        """Judge images that every machine can read, in whatever order workers finish them.
 
         Raises
         ------
@@ -82,7 +82,10 @@ class ClusterDetector:
         context = ray.data.DataContext.get_current()
         context.enable_progress_bars = False
         gpu = self.runtime.startswith("cuda-")  # then one for each worker
-        count = self.workers or max(1, int(ray.cluster_resources().get("GPU" if gpu else "CPU", 1)))
+        there = int(ray.cluster_resources().get("GPU" if gpu else "CPU", 0))
+        if gpu and not there:
+            raise ClusterError("the cluster has no GPU. Choose another runtime.")
+        count = self.workers or max(1, there)
         tasks = -(-len(items) // _TASK)
         task = min(_TASK, -(-len(items) // count))  # few images: every worker gets some
         judged = ray.data.from_items(items, override_num_blocks=max(tasks, min(count, len(items)))).map_batches(

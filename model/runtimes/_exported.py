@@ -24,7 +24,7 @@ class OpenVinoRuntime:
     precision : {"fp32", "bf16", "int8"}
         int8 expects a graph with quantised layers; what is left of it is computed in float32.
     threads : int
-        Processor threads; 0 for one per core.
+        Processor threads; 0 for as many as this process may use.
 
     Raises
     ------

@@ -130,7 +130,7 @@ def admit(
         "processor": f"{platform.machine()} {cv2.getCPUFeaturesLine()}",
         "tolerance": asdict(TOLERANCES[runtime.precision]),
     }
-    record = graph.with_name(f"{graph.stem}-{runtime.name}.json")
+    record = graph.with_name(f"{graph.stem}-{runtime.name}-{runtime.precision}.json")
     found = _recorded(record, key)
     if found is None:
         from model.runtimes._torch import TorchRuntime
@@ -198,7 +198,10 @@ def _correlation(a: np.ndarray, b: np.ndarray) -> float:
 
 
 def signature(path: Path) -> str:
-    """Size and time of a file: one that is written anew has another. To hash a graph takes longer than to load it."""
+    """Size and time of a file: one that is written anew has another.
+
+    To hash a graph takes longer than to load it. What only a hash would show is a file damaged in place.
+    """
     status = path.stat()
     return f"{status.st_size} bytes, {status.st_mtime_ns} ns"
 

@@ -102,6 +102,18 @@ def test_a_run_that_is_the_same_judges_nothing_and_says_the_same(store: RunStore
     assert [run.known for run in store.runs()] == [9, 9, 0]
 
 
+def test_runs_from_before_runtimes_were_told_serve_those_of_pytorch(
+    store: RunStore, tmp_path: Path, batch: int
+) -> None:
+    inputs = many(tmp_path / "many", 4)
+    first, second = handed_in(store, inputs), handed_in(store, inputs)
+    judged(store, first)
+    old = {key: value for key, value in first.settings.items() if key != "runtime"}
+    assert first.settings["runtime"] == "torch"
+    store.update(first.id, settings=old)
+    assert [run.id for run in reuse.earlier(store, second, get_settings())] == [first.id]
+
+
 Change = Callable[[RunStore, Run, Run], object]
 
 
@@ -114,6 +126,7 @@ Change = Callable[[RunStore, Run, Run], object]
         lambda store, first, second: store.update(first.id, owner=None),
         lambda store, first, second: store.update(second.id, settings=first.settings | {"tier": "web"}),
         lambda store, first, second: store.update(second.id, settings=first.settings | {"precision": "bf16"}),
+        lambda store, first, second: store.update(second.id, settings=first.settings | {"runtime": "openvino"}),
         lambda store, first, second: store.update(
             second.id, settings=first.settings | {"thresholds": {"real": 0.1, "fake": 0.9, "fpr": None, "custom": True}}
         ),
@@ -122,8 +135,8 @@ Change = Callable[[RunStore, Run, Run], object]
         lambda store, first, second: first.table.unlink(),
         lambda store, first, second: first.table.write_bytes(b"garbage"),
     ],
-    ids=["checkpoint", "owner", "nobody's", "from nobody", "tier", "precision", "thresholds", "deleted", "unfinished"]
-    + ["gone", "damaged"],
+    ids=["checkpoint", "owner", "nobody's", "from nobody", "tier", "precision", "runtime", "thresholds", "deleted"]
+    + ["unfinished", "gone", "damaged"],
 )
 def test_other_runs_do_not_serve(store: RunStore, tmp_path: Path, batch: int, change: Change) -> None:
     inputs = many(tmp_path / "many", 4)

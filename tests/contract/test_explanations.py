@@ -30,7 +30,7 @@ IMAGES = {"resnet50": 500}  # others are slow: 40
 each = pytest.mark.parametrize("info", BUNDLED, ids=lambda info: info.name)
 
 
-def _crops(detector: Detector, count: int) -> list[torch.Tensor]:
+def _crops(detector: Detector, count: int) -> list[np.ndarray]:
     from model.imaging import decode
 
     found = []

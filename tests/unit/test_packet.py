@@ -261,3 +261,20 @@ def test_a_runtime_that_is_not_that_of_the_environment_is_found(detector, pictur
     found = {entry.item: entry for entry in packet.verify(made, checkpoints=at_hand).checks}
     assert found["result.json again"].outcome is packet.Outcome.DIFFERS
     assert "runtime" in found["result.json again"].detail
+
+
+@pytest.mark.parametrize("runtime", ["banana-fp32", "openvino-bf16", "openvino"])
+def test_a_runtime_that_cannot_have_judged_is_found_whatever_agrees_on_it(
+    detector, picture, at_hand, monkeypatch, runtime
+):
+    with monkeypatch.context() as patch:
+        patch.setattr(detector, "runtime", runtime)
+        made = packet.build(detector, picture(3))
+    found = {entry.item: entry.outcome for entry in packet.verify(made, checkpoints=at_hand).checks}
+    assert found["result.json again"] is packet.Outcome.DIFFERS
+
+
+def test_no_packet_is_made_of_what_could_not_be_computed_again(detector, picture, monkeypatch):
+    monkeypatch.setattr(detector, "precision", "int8")
+    with pytest.raises(ValueError, match="fp32 or bf16"):
+        packet.build(detector, picture(3))

@@ -12,6 +12,7 @@ import torch
 from typer.testing import CliRunner
 
 from dashboard import cli
+from model import remote
 from model.cluster import _described, _Worker
 from model.detector import Detector
 from model.remote import RemoteSource, from_url, is_url
@@ -25,6 +26,7 @@ FACE = encode(draw_face())
 def store() -> Iterator[fsspec.AbstractFileSystem]:
     """A small object store in memory."""
     files = fsspec.filesystem("memory")
+    files.pipe_file("/bucket/set/odd[1].png", FACE)
     for name in ("a.png", "deep/b.jpg", "deep/er/c.png", "deep/.hidden.png", "notes.txt", "old.zip"):
         files.pipe_file(f"/bucket/set/{name}", FACE)
     yield files
@@ -36,7 +38,7 @@ def store() -> Iterator[fsspec.AbstractFileSystem]:
     [
         ("s3://bucket/x", True),
         ("https://host/x.jpg", True),
-        ("simplecache::s3://bucket/x", True),
+        ("photos::2024/a.jpg", False),
         ("pictures", False),
         ("/pictures/a://b", False),
         ("C:\\pictures", False),
@@ -49,7 +51,7 @@ def test_urls_are_told_from_paths(text: str, expected: bool) -> None:
 
 def test_a_folder_is_listed_with_what_is_left_out(store: fsspec.AbstractFileSystem) -> None:
     found = from_url("memory://bucket/set")
-    assert [source.name for source in found] == ["a.png", "deep/b.jpg", "deep/er/c.png"]
+    assert [source.name for source in found] == ["a.png", "deep/b.jpg", "deep/er/c.png", "odd[1].png"]
     assert dict(found.skipped).keys() == {"deep/.hidden.png", "notes.txt", "old.zip"}
     assert found.root == "set"
     assert all(source.read() == FACE for source in found)
@@ -59,12 +61,19 @@ def test_a_folder_is_listed_with_what_is_left_out(store: fsspec.AbstractFileSyst
     ("pattern", "expected"),
     [
         ("memory://bucket/set/deep/*.jpg", ["b.jpg"]),
-        ("memory://bucket/set/**/*.png", ["a.png", "deep/er/c.png"]),
+        ("memory://bucket/set/**/*.png", ["a.png", "deep/er/c.png", "odd[1].png"]),
         ("memory://bucket/set/deep/b.jpg", ["b.jpg"]),
+        ("memory://bucket/set/odd[1].png", ["odd[1].png"]),
     ],
 )
 def test_patterns_and_single_files(store: fsspec.AbstractFileSystem, pattern: str, expected: list[str]) -> None:
     assert [source.name for source in from_url(pattern)] == expected
+
+
+def test_a_signed_address_is_one_file_whatever_stands_in_its_query(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(remote, "_files", lambda url: (None, url))  # nothing is asked
+    (found,) = from_url("https://host.invalid/deep/a.jpg?sig=*x/y.html")
+    assert (found.name, found.url) == ("a.jpg", "https://host.invalid/deep/a.jpg?sig=*x/y.html")
 
 
 def test_what_cannot_be_had_is_said_in_one_line(store: fsspec.AbstractFileSystem) -> None:
@@ -89,7 +98,7 @@ def test_the_command_judges_urls_patterns_and_lists_of_both(
         (tmp_path / "here" / name).write_bytes(FACE)
     (tmp_path / "list.txt").write_text("here/x.png\nmemory://bucket/set/a.png\nmemory://bucket/set/gone.png\n")
     for source, images, code in (
-        ("memory://bucket/set", 3, 0),
+        ("memory://bucket/set", 4, 0),
         ("here/**/*.png", 2, 0),
         ("list.txt", 3, cli.SOME_FAILED),
         ("here/*.gif", 0, cli.UNUSABLE),

@@ -21,7 +21,7 @@ from model.checkpoint import CheckpointInfo, read_info
 from model.detector import Detector
 from model.evidence import evidence_and_logits
 from model.network import load_network
-from model.runtimes import Agreement, RuntimeRefusedError, _quantise, parity
+from model.runtimes import Agreement, RuntimeRefusedError, _choose, _quantise, parity
 from model.runtimes._graph import exported, graph_path, write_once
 from model.runtimes._torch import TorchRuntime
 from model.training import ranges
@@ -377,7 +377,7 @@ def test_threads_are_those_asked_for(
     before = torch.get_num_threads()
     try:
         runtime = runtimes.load(info, lambda: load_network(info), name, threads=1)
-        if name == "torch":
+        if name in ("torch", "cuda"):
             assert torch.get_num_threads() == 1
         elif name == "openvino":
             assert runtime._compiled.get_property("INFERENCE_NUM_THREADS") == 1  # type: ignore[attr-defined]
@@ -404,3 +404,40 @@ def test_a_gpu_passes_the_gate(precision: str, info: CheckpointInfo, faces: np.n
     assert next(network.parameters()).device.type == "cpu"  # its own copy is on the GPU
     assert len(list(cache.rglob("*-cuda.json"))) == 1
     np.testing.assert_allclose(runtime.forward(faces)[1], TorchRuntime(network).forward(faces)[1], atol=0.1)
+
+
+@pytest.mark.parametrize("name", EXPORTED)
+def test_a_cache_that_cannot_be_written_or_read_is_a_refusal(
+    name: str, info: CheckpointInfo, faces: np.ndarray, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    needs(name)
+    runtimes.load(info, lambda: load_network(info), name)
+    graph_path(info).write_bytes(b"no graph")
+    with pytest.raises(RuntimeRefusedError, match="Delete it"):
+        runtimes.load(info, lambda: load_network(info), name)
+    (tmp_path / "a file").touch()
+    monkeypatch.setenv("REALITY_CHECK_CACHE_DIR", str(tmp_path / "a file" / "cache"))
+    with pytest.raises(RuntimeRefusedError, match="REALITY_CHECK_CACHE_DIR"):
+        runtimes.load(info, lambda: load_network(info), name)
+    assert runtimes.choose(info, lambda: load_network(info)).runtime.name == "torch"  # what is left
+
+
+def test_each_precision_has_a_record_of_its_own(info: CheckpointInfo, faces: np.ndarray, cache: Path) -> None:
+    needs("openvino")
+    graph = exported(info, lambda: load_network(info))
+    for precision in ("fp32", "bf16", "fp32"):
+        computing = TorchRuntime(load_network(info), precision)
+        parity.admit(info, lambda: load_network(info), computing, "1", made_of="x", graph=graph)
+    assert len(list(cache.rglob("*.json"))) == 2
+
+
+def test_of_a_library_only_itself_is_looked_for(
+    info: CheckpointInfo, faces: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    needs("onnxruntime")
+
+    def forbidden() -> bool:
+        raise AssertionError("looked for a GPU")
+
+    monkeypatch.setattr(_choose, "_sees_gpu", forbidden)
+    assert runtimes.load(info, lambda: load_network(info), "onnxruntime").name == "onnxruntime"

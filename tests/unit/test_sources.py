@@ -23,6 +23,7 @@ from model.sources import (
     SourceSet,
     ZipLimits,
     from_folder,
+    from_glob,
     from_path,
     from_zip,
 )
@@ -311,3 +312,19 @@ def test_source_set_is_a_sequence_that_does_not_print_names():
     found = SourceSet([MemorySource("private.jpg", b"x")], [("b", "c")], root="r")
     assert (len(found), found[0].name, [source.name for source in found[:1]]) == (1, "private.jpg", ["private.jpg"])
     assert "private" not in repr(found)
+
+
+def test_a_pattern_names_every_file_once_and_follows_no_link(tmp_path):
+    for name in ("a/b/x.jpg", "a/y.jpg", "z.jpg", "a/.h/no.jpg", "a/notes.txt"):
+        (tmp_path / "p" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "p" / name).write_bytes(b"x")
+    (tmp_path / "outside.jpg").write_bytes(b"x")
+    (tmp_path / "p" / "loop").symlink_to(tmp_path / "p")
+    (tmp_path / "p" / "away.jpg").symlink_to(tmp_path / "outside.jpg")
+    found = from_glob(f"{tmp_path}/p/**/**/*")
+    assert [source.name for source in found] == ["a/b/x.jpg", "a/y.jpg", "z.jpg"]
+    assert dict(found.skipped).keys() == {"away.jpg", "a/notes.txt"}
+    assert [source.name for source in from_glob(f"{tmp_path}/p/*.jpg")] == ["z.jpg"]
+    for wrong in (f"{tmp_path}/p/*/../*.jpg", f"{tmp_path}/p/*.gif", f"{tmp_path}/gone/*"):
+        with pytest.raises(SourceError):
+            from_glob(wrong)
