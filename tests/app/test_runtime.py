@@ -44,7 +44,7 @@ def use(monkeypatch: pytest.MonkeyPatch, runtime: str) -> None:
 @pytest.mark.parametrize("name", runtimes.NAMES)
 def test_the_application_computes_with_the_runtime_of_the_settings(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     if name not in runtimes.available():
-        pytest.skip(f"the extra {name} is not installed")
+        pytest.skip(f"{name} cannot be used here")
     use(monkeypatch, name)
     detector = resources.detector()
     assert detector.classify(picture()).runtime == f"{name}-fp32"

@@ -76,9 +76,9 @@ def largest_gap(info: CheckpointInfo, count: int, runtime: str = "torch") -> tup
     score = detector.score
     own: list[float] = []
 
-    def both(crops: list[torch.Tensor]) -> tuple[np.ndarray, np.ndarray]:
+    def both(crops: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
         with torch.inference_mode():
-            own.extend(detector.network(torch.stack(crops)).flatten().tolist())
+            own.extend(detector.network(torch.from_numpy(np.stack(crops))).flatten().tolist())
         return score(crops)
 
     detector.score = both  # type: ignore[method-assign]

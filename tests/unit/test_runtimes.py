@@ -33,7 +33,7 @@ EXPORTED = [name for name in runtimes.NAMES if name not in ("torch", "cuda")]
 
 def needs(name: str) -> None:
     if name not in runtimes.available():
-        pytest.skip(f"the extra {name} is not installed")
+        pytest.skip(f"{name} cannot be used here")
 
 
 @pytest.fixture(autouse=True)
