@@ -20,6 +20,7 @@ import numpy as np
 import pandas as pd
 import torch
 from scipy.linalg import cho_factor, cho_solve
+from scipy.special import expit
 from torch import Tensor
 
 from benchmarks._page import write_section
@@ -209,7 +210,7 @@ def measure(
     aucs = [own["roc_auc"]["value"] for own in figures]  # type: ignore[index]
     recalls = [own["tpr_at_1_percent_fpr"]["value"] for own in figures]  # type: ignore[index]
     test = (frame["split"] == "test").to_numpy()
-    whole = roc_auc(labels[test], refit(np.ones(len(frame), dtype=bool))[test])
+    whole = roc_auc(labels[test], expit(refit(np.ones(len(frame), dtype=bool))[test]))
     assert whole.value is not None
     return float(np.mean(aucs)), float(np.mean(recalls)), float(np.min(aucs)), whole.value
 
