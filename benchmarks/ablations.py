@@ -54,15 +54,21 @@ class Directions:
 
 
 PARTS = {"means": WIDTH, "squares": WIDTH, "principal": PAIRS, "drawn": PAIRS}  # columns of a block, in this order
-ROWS: dict[str, tuple[tuple[int, ...], tuple[str, ...]]] = {
-    "tokens of blocks 5 to 8": ((5, 6, 7, 8), ("means",)),
-    "tokens of blocks 5 to 8 and their squares": ((5, 6, 7, 8), ("means", "squares")),
-    "tokens of blocks 3 to 9": ((3, 4, 5, 6, 7, 8, 9), ("means",)),
-    "tokens of blocks 3 to 9 and their squares (shipped)": ((3, 4, 5, 6, 7, 8, 9), ("means", "squares")),
-    "these and products along principal axes": ((3, 4, 5, 6, 7, 8, 9), ("means", "squares", "principal")),
-    "these and products along random white directions": ((3, 4, 5, 6, 7, 8, 9), ("means", "squares", "drawn")),
-    "products along principal axes alone": ((3, 4, 5, 6, 7, 8, 9), ("principal",)),
-    "products along random white directions alone": ((3, 4, 5, 6, 7, 8, 9), ("drawn",)),
+_ALL = (3, 4, 5, 6, 7, 8, 9)
+_Group = tuple[tuple[int, ...], tuple[str, ...]]  # blocks, and their parts
+_SHIPPED: _Group = (_ALL, ("means", "squares"))
+ROWS: dict[str, tuple[_Group, ...]] = {
+    "tokens of blocks 5 to 8": (((5, 6, 7, 8), ("means",)),),
+    "tokens of blocks 5 to 8 and their squares": (((5, 6, 7, 8), ("means", "squares")),),
+    "tokens of blocks 3 to 9": ((_ALL, ("means",)),),
+    "tokens of blocks 3 to 9 and their squares (shipped)": (_SHIPPED,),
+    "these and products along principal axes": (_SHIPPED, (_ALL, ("principal",))),
+    "these and products along principal axes, of blocks 3 to 5": (_SHIPPED, ((3, 4, 5), ("principal",))),
+    "these and products along principal axes, of blocks 5 to 8": (_SHIPPED, ((5, 6, 7, 8), ("principal",))),
+    "these and products along principal axes, of blocks 7 to 9": (_SHIPPED, ((7, 8, 9), ("principal",))),
+    "these and products along random white directions": (_SHIPPED, (_ALL, ("drawn",))),
+    "products along principal axes alone": ((_ALL, ("principal",)),),
+    "products along random white directions alone": ((_ALL, ("drawn",)),),
 }
 
 
@@ -96,9 +102,9 @@ def main() -> int:
     folds = data.folds(options.folds, frame)
     taps = detector.checkpoint.header["options"]["taps"]
     rows = []
-    for title, (blocks, parts) in ROWS.items():
+    for title, groups in ROWS.items():
         log.line(title)
-        chosen = _columns(values, taps, blocks, parts)
+        chosen = np.concatenate([_columns(values, taps, blocks, parts) for blocks, parts in groups], axis=1)
         rows.append([title, *(f"{figure:.3f}" for figure in measure(frame, folds, chosen, options.penalty, log))])
     titles = ("What the layer sees", "Mean AUC", "Mean recall", "Worst AUC", "AUC on `test`")
     text = "\n\n".join((_text(frame, options.penalty), table(titles, rows)))

@@ -36,4 +36,4 @@ def test_columns_are_those_of_the_blocks_and_parts_asked_for() -> None:
     found = _columns(values, taps, (5,), ("means", "squares"))
     assert found.shape == (2, 1536) and (found[:, :768] == 0).all() and (found[:, 768:] == 7).all()
     assert _columns(values, taps, (3, 5), ("principal",)).shape == (2, 2 * 2080)
-    assert {part for _, parts in ROWS.values() for part in parts} == set(PARTS)
+    assert {part for groups in ROWS.values() for _, parts in groups for part in parts} == set(PARTS)
