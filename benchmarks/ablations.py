@@ -88,9 +88,7 @@ def main() -> int:
     log = Log(options.cache)
     try:
         manifest = options.manifest or options.data.with_suffix(".csv")
-        frame = data.load(
-            DataConfig(root=options.data, manifest=manifest, folds=options.folds, validation_share=0.1), 0
-        )
+        frame = data.load(DataConfig(root=options.data, manifest=manifest, validation_share=0.1), 0)
         drawn = np.random.default_rng(options.seed).permutation(len(frame))[: options.pictures]
         frame = frame.iloc[drawn].reset_index(drop=True)
         detector = Detector.load()

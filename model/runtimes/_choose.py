@@ -119,8 +119,8 @@ def _with_torch(
     from model.runtimes._torch import TorchRuntime
 
     computing = TorchRuntime(network(), precision, threads, "cpu" if name == "torch" else CUDA)
-    of = version("torch") if name == "torch" else f"{version('torch')} on {torch.cuda.get_device_name()}"
     if (name, precision) != ("torch", "fp32"):
+        of = version("torch") if name == "torch" else f"{version('torch')} on {torch.cuda.get_device_name()}"
         admit(info, network, computing, of, made_of=info.sha256, graph=graph_path(info, precision))
     return computing
 
