@@ -16,8 +16,9 @@ from sklearn.metrics import roc_auc_score
 from model.backbones import LinearHeadNet
 from model.tiers import TIERS
 from model.training import calibrate
+from model.training.axes import fit_axes
 from model.training.config import LinearConfig, TrainConfig
-from model.training.data import Fold, importance, sample_by_source
+from model.training.data import SPLITS, Fold, balanced_weights, importance, sample_by_source
 from model.training.features import CropLoader, mean_cells
 from model.training.leave_one_out import leave_one_out
 from model.training.linear import LeastSquares
@@ -57,14 +58,17 @@ def fit_frozen(
 ) -> FrozenFit:
     """Fit the head on cached features, in place, and measure it without each of `folds`."""
     network.eval().requires_grad_(False)
-    made_by = (config.architecture, config.options, config.init, loader.framing, config.mean, config.std, loader.seed)
+    split, labels = frame["split"].to_numpy(), frame["label"].to_numpy()
+    train, val, test = (np.flatnonzero(split == name) for name in SPLITS)
+    held_out = np.logical_or.reduce([fold.held_out for fold in folds]) if folds else np.zeros(len(frame), dtype=bool)
+    drawn = np.where((split == "train") & ~held_out, balanced_weights(frame), 0)
+    given = (config.architecture, config.options, config.init, loader.framing, config.mean, config.std, loader.seed)
+    made_by = (*given, fit_axes(network, loader, drawn, log))
     key = hashlib.sha256(repr((*made_by, *frame["name"])).encode()).hexdigest()
 
     def cells(rows: np.ndarray, view: str | int) -> np.ndarray:
         return mean_cells(network, loader, rows, view, cache / "features", log, key=key)
 
-    split, labels = frame["split"].to_numpy(), frame["label"].to_numpy()
-    train, val, test = (np.flatnonzero(split == name) for name in ("train", "val", "test"))
     views: list[str | int] = ["clean", *range(1, method.views + 1)]
     rows = np.tile(train, len(views))
     fits = LeastSquares(
@@ -87,7 +91,6 @@ def fit_frozen(
     clean[train], clean[val] = cells(train, "clean"), on_val["clean"]
     if len(test):  # a plain folder has none
         clean[test] = cells(test, "clean")
-    held_out = np.logical_or.reduce([fold.held_out for fold in folds])
     sample = sample_by_source(frame, held_out & (split == "train"), UNSEEN_PER_SOURCE, config.seed)
     delivered = {tier: clean[sample] if tier == "clean" else cells(sample, tier) for tier in TIERS}
     figures: dict[str, dict[str, Any]] = {}

@@ -178,8 +178,8 @@ def initial_network(config: TrainConfig, cache: Path) -> tuple[LinearHeadNet, st
         if name == "half_resnet50":
             load_folded(network, state)
         else:
-            wanted = network.extractor.state_dict()
-            network.extractor.load_state_dict({key: value for key, value in state.items() if key in wanted})
+            own = network.extractor.state_dict()  # a donor has no axes: they are fitted to the pictures
+            network.extractor.load_state_dict({key: state.get(key, value) for key, value in own.items()})
         return network, f"initialised from {DONORS[name].licence}"
     info = checkpoint.read_info(Path(config.init))
     start = load_network(info)

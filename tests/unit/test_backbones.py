@@ -248,16 +248,48 @@ def test_normalised_cells_are_standardised_per_tap():
         torch.testing.assert_close(tap.var(1, correction=0), torch.ones(2, 3, 3), atol=1e-3, rtol=0)
 
 
-@pytest.mark.parametrize("options", [{}, {"squares": True}, {"normalise": True, "squares": True, "taps": (0, 2)}])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"squares": True},
+        {"normalise": True, "squares": True, "taps": (0, 2)},
+        {"products": (1,), "axes": 4},
+        {"normalise": True, "squares": True, "taps": (0, 1, 2), "products": (0, 2), "axes": 5},
+    ],
+)
 def test_projection_and_mean_without_the_cells_are_those_of_the_cells(options):
     network = small_vit(**({"taps": (0, 1)} | options))
     batch = images(3, 24)
     with torch.no_grad():
+        if network.products:
+            network.axes.normal_()
+            network.centres.normal_()
         cells = network(batch)
+        assert cells.shape[1] == network.channels
         weight = torch.randn(cells.shape[1])
         expected = torch.einsum("bchw,c->bhw", cells, weight)
         torch.testing.assert_close(network.project(batch, weight), expected, atol=1e-3, rtol=1e-4)
         torch.testing.assert_close(network.mean(batch), cells.mean((2, 3)), atol=1e-4, rtol=1e-4)
+
+
+def test_products_are_of_white_directions_of_the_largest_variance():
+    network = small_vit(taps=(0, 1), products=(1,), axes=6)
+    mixing = torch.randn(24, 24, dtype=torch.float64) * torch.linspace(1, 3, 24, dtype=torch.float64)
+    tokens = torch.randn(50_000, 24, dtype=torch.float64) @ mixing.T + 5
+    covariance = torch.cov(tokens.T)
+    network.set_axes(tokens.mean(0)[None], covariance[None])
+    along = network._along(tokens.float()[None], 0)[0].double()
+    torch.testing.assert_close(along.mean(0), torch.zeros(6).double(), atol=1e-4, rtol=0)
+    torch.testing.assert_close(torch.cov(along.T), torch.eye(6).double(), atol=1e-3, rtol=0)
+    explained = 1 / network.axes[0].double().square().sum(0)  # an axis over its deviation: norm is 1 / deviation
+    torch.testing.assert_close(explained, torch.linalg.eigvalsh(covariance).flip(0)[:6], rtol=1e-4, atol=0)
+
+
+@pytest.mark.parametrize("options", [{"products": (0,)}, {"products": (2, 1)}, {"products": (1,), "axes": 0}])
+def test_impossible_products_are_refused(options):
+    with pytest.raises(ValueError, match=r"(products|axes) must be"):
+        small_vit(taps=(1, 2), **options)
 
 
 @pytest.mark.parametrize("taps", [(), (-1,), (3, 3), (5, 2), (DEPTH,), (0, 10**9)])
