@@ -56,17 +56,17 @@ class Directions:
 PARTS = {"means": WIDTH, "squares": WIDTH, "principal": PAIRS, "drawn": PAIRS}  # columns of a block, in this order
 _ALL = (3, 4, 5, 6, 7, 8, 9)
 _Group = tuple[tuple[int, ...], tuple[str, ...]]  # blocks, and their parts
-_SHIPPED: _Group = (_ALL, ("means", "squares"))
+_MOMENTS: _Group = (_ALL, ("means", "squares"))
 ROWS: dict[str, tuple[_Group, ...]] = {
     "tokens of blocks 5 to 8": (((5, 6, 7, 8), ("means",)),),
     "tokens of blocks 5 to 8 and their squares": (((5, 6, 7, 8), ("means", "squares")),),
     "tokens of blocks 3 to 9": ((_ALL, ("means",)),),
-    "tokens of blocks 3 to 9 and their squares (shipped)": (_SHIPPED,),
-    "these and products along principal axes": (_SHIPPED, (_ALL, ("principal",))),
-    "these and products along principal axes, of blocks 3 to 5": (_SHIPPED, ((3, 4, 5), ("principal",))),
-    "these and products along principal axes, of blocks 5 to 8": (_SHIPPED, ((5, 6, 7, 8), ("principal",))),
-    "these and products along principal axes, of blocks 7 to 9": (_SHIPPED, ((7, 8, 9), ("principal",))),
-    "these and products along random white directions": (_SHIPPED, (_ALL, ("drawn",))),
+    "tokens of blocks 3 to 9 and their squares": (_MOMENTS,),
+    "these and products along principal axes": (_MOMENTS, (_ALL, ("principal",))),
+    "these and products along principal axes, of blocks 3 to 5": (_MOMENTS, ((3, 4, 5), ("principal",))),
+    "these and products along principal axes, of blocks 5 to 8": (_MOMENTS, ((5, 6, 7, 8), ("principal",))),
+    "these and products along principal axes, of blocks 7 to 9 (shipped)": (_MOMENTS, ((7, 8, 9), ("principal",))),
+    "these and products along random white directions": (_MOMENTS, (_ALL, ("drawn",))),
     "products along principal axes alone": ((_ALL, ("principal",)),),
     "products along random white directions alone": ((_ALL, ("drawn",)),),
 }
@@ -92,7 +92,7 @@ def main() -> int:
         drawn = np.random.default_rng(options.seed).permutation(len(frame))[: options.pictures]
         frame = frame.iloc[drawn].reset_index(drop=True)
         detector = Detector.load()
-        loader = _loader(detector, frame, options.cache, log)
+        loader = loader_of(detector, frame, options.cache, log)
         values = features(detector, frame, loader, options.cache, log)
     except (CheckpointError, ConfigError) as error:
         print(f"benchmarks.ablations: {error}", file=sys.stderr)
@@ -120,7 +120,8 @@ def _text(frame: pd.DataFrame, penalty: float) -> str:
     )
 
 
-def _loader(detector: Detector, frame: pd.DataFrame, cache: Path, log: Log) -> CropLoader:
+def loader_of(detector: Detector, frame: pd.DataFrame, cache: Path, log: Log) -> CropLoader:
+    """Crops of the pictures as the detector frames and normalises them; the faces are kept in `cache`."""
     header, framing = detector.checkpoint.header, detector.checkpoint.framing
     boxes = data.crop_boxes(frame, framing, cache / "faces.json", log)
     return CropLoader(frame, boxes, framing, header["mean"], header["std"], 0)
