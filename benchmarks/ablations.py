@@ -160,7 +160,7 @@ def _directions(extractor: ViTCells, loader: CropLoader, count: int) -> Directio
     tokens = 0
     for first in range(0, len(rows), BATCH):
         images = loader.batch([(int(row), "clean") for row in rows[first : first + BATCH]])
-        for block, found in enumerate(extractor._tapped(images)):
+        for block, found in enumerate(extractor.tokens(images)):
             flat = found.reshape(-1, WIDTH)
             sums[block] += flat.sum(0)
             products[block] += flat.T @ flat
@@ -181,7 +181,7 @@ def _parts(extractor: ViTCells, images: Tensor, directions: Directions) -> Tenso
     """All parts of all blocks: (B, blocks, columns)."""
     upper = torch.triu_indices(DIRECTIONS, DIRECTIONS)
     blocks = []
-    for block, tokens in enumerate(extractor._tapped(images)):
+    for block, tokens in enumerate(extractor.tokens(images)):
         parts = [tokens.mean(dim=1), (tokens * tokens).mean(dim=1)]
         centred = tokens - directions.means[block]
         for chosen in (directions.principal[block], directions.drawn[block]):

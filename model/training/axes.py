@@ -1,13 +1,15 @@
-"""Directions of the products of a vision transformer's tokens: principal axes over training faces."""
+"""Directions of the products that cells hold: principal axes of tokens over training faces."""
 
 from __future__ import annotations
 
 import hashlib
+from typing import Any
 
 import numpy as np
 import torch
 
-from model.backbones import LinearHeadNet, ViTCells
+from model.backbones import LinearHeadNet
+from model.backbones.moments import Moments
 from model.training.features import BATCH, CropLoader
 from model.training.precision import autocast
 from model.training.progress import Log
@@ -30,23 +32,26 @@ def fit_axes(
     str or None
         SHA-256 of the directions; None for a network without products.
     """
-    cells = network.extractor
-    if not isinstance(cells, ViTCells) or not cells.products:
+    extractor: Any = network.extractor  # whatever has moments has `tokens` too
+    moments = getattr(extractor, "moments", None)
+    if not isinstance(moments, Moments) or not moments.products:
         return None
     count = min(faces, int(np.count_nonzero(weights)))
     drawn = np.random.default_rng(loader.seed).choice(len(weights), count, replace=False, p=weights / weights.sum())
-    sums = torch.zeros(len(cells.products), cells.width, dtype=torch.float64)
-    squares = torch.zeros(len(cells.products), cells.width, cells.width, dtype=torch.float64)
+    sums = {place: torch.zeros(moments.widths[place], dtype=torch.float64) for place in moments.products}
+    squares = {place: torch.zeros(len(value), len(value), dtype=torch.float64) for place, value in sums.items()}
+    seen = dict.fromkeys(sums, 0)
     with torch.inference_mode():
         for first in log.track(range(0, len(drawn), BATCH), "axes"):
             images = loader.batch([(int(row), "clean") for row in drawn[first : first + BATCH]])
             with autocast(torch.device("cpu")):
-                found = cells.tokens(images, cells.products)
-            for place, tokens in enumerate(found):
-                flat = tokens.float().flatten(0, 1)
+                taps = list(extractor.tokens(images))
+            for place in sums:
+                flat = taps[place].float().flatten(0, 1)
                 sums[place] += flat.sum(dim=0)
                 squares[place] += flat.T @ flat
-    tokens_seen = count * cells.grid**2
-    means = sums / tokens_seen
-    cells.set_axes(means, squares / tokens_seen - means[:, :, None] * means[:, None])
-    return hashlib.sha256(cells.axes.numpy().tobytes() + cells.centres.numpy().tobytes()).hexdigest()
+                seen[place] += len(flat)
+    for place in sums:
+        mean = sums[place] / seen[place]
+        moments.set_axes(place, mean, squares[place] / seen[place] - torch.outer(mean, mean))
+    return hashlib.sha256(b"".join(value.numpy().tobytes() for _, value in sorted(moments.named_buffers()))).hexdigest()

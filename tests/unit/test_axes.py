@@ -27,7 +27,7 @@ def small(*, products: tuple[int, ...] = (1,)) -> LinearHeadNet:
     with torch.no_grad():
         for value in cells.parameters():
             value.normal_(std=0.3)
-    return LinearHeadNet(cells, cells.channels).eval()
+    return LinearHeadNet(cells, cells.moments.channels).eval()
 
 
 def recipe(folder, count: int = 8) -> TrainConfig:
@@ -61,8 +61,8 @@ def test_axes_are_white_on_the_pictures_they_were_fitted_to(tmp_path):
     digest = fit_axes(network, loader, np.ones(len(frame)), Log(tmp_path, quiet=True))
     with torch.no_grad():
         images = loader.batch([(row, "clean") for row in range(len(frame))])
-        (tokens,) = network.extractor.tokens(images, (1,))
-        along = network.extractor._along(tokens, 0).flatten(0, 1).double()
+        _, tokens = network.extractor.tokens(images)
+        along = network.extractor.moments._along(tokens, 1).flatten(0, 1).double()
     assert digest is not None
     assert len(digest) == 64
     # bfloat16, where the processor has it, and float32 afterwards: near, not equal
@@ -85,7 +85,7 @@ def test_axes_never_look_at_what_a_fold_holds_out(tmp_path, monkeypatch):
     def axes(folder: str) -> torch.Tensor:
         network, log = small(), Log(tmp_path, quiet=True)
         fit_frozen(config, config.method, network, frame, loader, [fold], tmp_path / folder, log)
-        return network.extractor.axes
+        return network.extractor.moments.axes1
 
     before = axes("first")
     for row in np.flatnonzero(fold.held_out):
@@ -118,4 +118,4 @@ def test_no_more_faces_are_drawn_than_there_are(tmp_path, faces):
     weights[:3] = 1
     network = small()
     assert fit_axes(network, loader, weights, Log(tmp_path, quiet=True), faces=faces) is not None
-    assert bool(torch.isfinite(network.extractor.axes).all())
+    assert bool(torch.isfinite(network.extractor.moments.axes1).all())

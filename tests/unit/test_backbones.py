@@ -9,6 +9,7 @@ from torch.nn import functional
 from model._torchvision import torchvision
 from model.backbones import DEPTH, REGISTRY, ViTCells, build, densenet121, efficientnet_lite, resnet50
 from model.backbones.efficientnet import SameConv2d
+from model.backbones.moments import Moments
 from model.backbones.vit import _Block
 from model.evidence import evidence_and_logits
 from model.training.resnet import load_imagenet
@@ -262,11 +263,10 @@ def test_projection_and_mean_without_the_cells_are_those_of_the_cells(options):
     network = small_vit(**({"taps": (0, 1)} | options))
     batch = images(3, 24)
     with torch.no_grad():
-        if network.products:
-            network.axes.normal_()
-            network.centres.normal_()
+        for value in network.moments.buffers():
+            value.normal_()
         cells = network(batch)
-        assert cells.shape[1] == network.channels
+        assert cells.shape[1] == network.moments.channels
         weight = torch.randn(cells.shape[1])
         expected = torch.einsum("bchw,c->bhw", cells, weight)
         torch.testing.assert_close(network.project(batch, weight), expected, atol=1e-3, rtol=1e-4)
@@ -274,15 +274,15 @@ def test_projection_and_mean_without_the_cells_are_those_of_the_cells(options):
 
 
 def test_products_are_of_white_directions_of_the_largest_variance():
-    network = small_vit(taps=(0, 1), products=(1,), axes=6)
+    moments = Moments([4, 24], products=(1,), axes=6)
     mixing = torch.randn(24, 24, dtype=torch.float64) * torch.linspace(1, 3, 24, dtype=torch.float64)
     tokens = torch.randn(50_000, 24, dtype=torch.float64) @ mixing.T + 5
     covariance = torch.cov(tokens.T)
-    network.set_axes(tokens.mean(0)[None], covariance[None])
-    along = network._along(tokens.float()[None], 0)[0].double()
+    moments.set_axes(1, tokens.mean(0), covariance)
+    along = moments._along(tokens.float()[None], 1)[0].double()
     torch.testing.assert_close(along.mean(0), torch.zeros(6).double(), atol=1e-4, rtol=0)
     torch.testing.assert_close(torch.cov(along.T), torch.eye(6).double(), atol=1e-3, rtol=0)
-    explained = 1 / network.axes[0].double().square().sum(0)  # an axis over its deviation: norm is 1 / deviation
+    explained = 1 / moments.axes1.double().square().sum(0)  # an axis over its deviation: norm is 1 / deviation
     torch.testing.assert_close(explained, torch.linalg.eigvalsh(covariance).flip(0)[:6], rtol=1e-4, atol=0)
 
 

@@ -1,0 +1,134 @@
+"""What a cell holds of a grid of tokens: the tokens, their squares, and products along principal axes.
+
+The mean over cells then is the tokens' first and second moments over the face, and the linear layer sees how channels
+vary, alone and together, beside their means. Products are those of bilinear pooling (Lin, RoyChowdhury and Maji 2015,
+"Bilinear CNN Models for Fine-grained Visual Recognition"), whose means also describe textures (Gatys, Ecker and Bethge
+2015, "Texture Synthesis Using Convolutional Neural Networks").
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import torch
+from torch import Tensor, nn
+
+
+class Moments(nn.Module):
+    """Turns tokens of several taps into cells, and into what is needed of cells without holding them.
+
+    Parameters
+    ----------
+    widths : sequence of int
+        D of each tap.
+    squares : bool
+        Append every channel's square.
+    products : sequence of int
+        Places of the taps of which, in addition, the products of all pairs of `axes` directions are appended. The
+        directions are part of the weights; `set_axes` gives them.
+    axes : int
+        Number of directions, K; a tap has K (K + 1) / 2 products.
+
+    Raises
+    ------
+    ValueError
+        If `products` are not different taps in rising order, or one of them has fewer channels than axes.
+    """
+
+    def __init__(
+        self, widths: Sequence[int], *, squares: bool = False, products: Sequence[int] = (), axes: int = 64
+    ) -> None:
+        super().__init__()
+        self.widths, self.squares, self.products = tuple(widths), squares, tuple(products)
+        if list(self.products) != sorted(set(self.products) & set(range(len(self.widths)))):
+            raise ValueError(f"products must be different taps in rising order, got {list(products)}")
+        narrowest = min((self.widths[place] for place in self.products), default=axes)
+        if self.products and not 1 <= axes <= narrowest:
+            raise ValueError(f"axes must be between 1 and the width {narrowest}, got {axes}")
+        self.count = axes
+        for place in self.products:
+            self.register_buffer(f"centre{place}", torch.zeros(self.widths[place]))
+            self.register_buffer(f"axes{place}", torch.eye(self.widths[place], axes))  # (D, K)
+
+    @property
+    def channels(self) -> int:
+        """C, the width of a cell."""
+        pairs = self.count * (self.count + 1) // 2
+        return sum(self.widths) * (2 if self.squares else 1) + pairs * len(self.products)
+
+    def forward(self, taps: Sequence[Tensor]) -> Tensor:
+        """Tokens of each tap (B, T, D) -> cells (B, T, C): the tokens of all taps, then squares, then products."""
+        parts = [*taps, *(tokens * tokens for tokens in taps if self.squares)]
+        first, second = self._pairs(taps[0])
+        for place in self.products:
+            along = self._along(taps[place], place)
+            parts.append(along[..., first] * along[..., second])
+        return torch.cat(parts, dim=2)
+
+    def project(self, taps: Iterable[Tensor], weight: Tensor) -> list[Tensor]:
+        """Tokens of each tap, weight (C,) -> each tap's share (B, T) of the product of cells and weight, float32."""
+        linear, squared, forms = self._split(weight)
+        shares = []
+        for place, tokens in enumerate(taps):
+            with torch.autocast(tokens.device.type, enabled=False):
+                tokens = tokens.float()
+                share = tokens @ linear[place]
+                if self.squares:
+                    share = share + (tokens * tokens) @ squared[place]
+                if place in self.products:
+                    along = self._along(tokens, place)
+                    share = share + (along @ forms[place] * along).sum(dim=2)
+            shares.append(share)
+        return shares
+
+    def mean(self, taps: Iterable[Tensor]) -> Tensor:
+        """Tokens of each tap (B, T, D) -> mean cell (B, C), float32; taps may differ in T."""
+        means, squares, products = [], [], []
+        for place, tokens in enumerate(taps):
+            with torch.autocast(tokens.device.type, enabled=False):
+                tokens = tokens.float()
+                means.append(tokens.mean(dim=1))
+                if self.squares:
+                    squares.append((tokens * tokens).mean(dim=1))
+                if place in self.products:
+                    along = self._along(tokens, place)
+                    first, second = self._pairs(tokens)
+                    products.append((along.transpose(1, 2) @ along / along.shape[1])[:, first, second])
+        return torch.cat([*means, *squares, *products], dim=1)
+
+    @torch.no_grad()
+    def set_axes(self, place: int, mean: Tensor, covariance: Tensor) -> None:
+        """Take as directions of a tap the first principal axes of its tokens, scaled to unit variance.
+
+        Parameters
+        ----------
+        mean : Tensor of shape (D,)
+        covariance : Tensor of shape (D, D)
+        """
+        variances, vectors = torch.linalg.eigh(covariance.double())  # rising
+        axes = vectors[:, -self.count :] / variances[-self.count :].clamp_min(1e-9).sqrt()
+        self.get_buffer(f"axes{place}").copy_(axes.flip(1))
+        self.get_buffer(f"centre{place}").copy_(mean)
+
+    def _along(self, tokens: Tensor, place: int) -> Tensor:
+        """Tokens (B, T, D) of a tap -> their coordinates (B, T, K)."""
+        return (tokens - self.get_buffer(f"centre{place}")) @ self.get_buffer(f"axes{place}")
+
+    def _pairs(self, like: Tensor) -> tuple[Tensor, Tensor]:
+        """First and second direction of each product, K (K + 1) / 2 of them."""
+        first, second = torch.triu_indices(self.count, self.count, device=like.device)
+        return first, second
+
+    def _split(self, weight: Tensor) -> tuple[Sequence[Tensor], Sequence[Tensor], dict[int, Tensor]]:
+        """Weight (C,) -> that of tokens and of squares, (D,) per tap, and of products, symmetric (K, K), by place."""
+        total = sum(self.widths)
+        linear = weight[:total].split(self.widths)
+        squared = weight[total : 2 * total].split(self.widths) if self.squares else ()
+        pairs = self.count * (self.count + 1) // 2
+        rest = weight[total * (2 if self.squares else 1) :].view(len(self.products), pairs)
+        first, second = self._pairs(weight)
+        forms = {}
+        for place, own in zip(self.products, rest, strict=True):
+            form = torch.zeros(self.count, self.count, device=weight.device).index_put((first, second), own)
+            forms[place] = (form + form.T) / 2
+        return linear, squared, forms
