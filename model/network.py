@@ -34,17 +34,18 @@ def save(
     ----------
     storage : {"float32", "float16", "int8"}
         How weights are stored: float16 for all with two or more dimensions, or int8 for those of linear layers; the
-        head, the baseline and all else stay float32.
+        head, the baseline, axes of products and all else stay float32.
     hashes : pair of ndarray of shape (N, 8), uint8, optional
         Of the pictures it was trained on; see `model.checkpoint.training_hashes`.
     """
     if storage not in ("float32", "float16", "int8"):
         raise ValueError(f"storage must be float32, float16 or int8, got {storage!r}")
     linear = {f"{name}.weight" for name, module in network.named_modules() if isinstance(module, nn.Linear)}
+    buffers = {name for name, _ in network.named_buffers()}
     tensors: dict[str, Tensor] = {}
     for name, value in network.state_dict().items():
         value = value.detach().contiguous()
-        if name.startswith("head.") or name == "baseline" or value.ndim < 2 or storage == "float32":
+        if name.startswith("head.") or name in buffers or value.ndim < 2 or storage == "float32":
             tensors[name] = value
         elif storage == "float16":
             tensors[name] = value.half()

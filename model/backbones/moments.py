@@ -8,7 +8,7 @@ vary, alone and together, beside their means. Products are those of bilinear poo
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -56,14 +56,17 @@ class Moments(nn.Module):
         pairs = self.count * (self.count + 1) // 2
         return sum(self.widths) * (2 if self.squares else 1) + pairs * len(self.products)
 
-    def forward(self, taps: Sequence[Tensor]) -> Tensor:
-        """Tokens of each tap (B, T, D) -> cells (B, T, C): the tokens of all taps, then squares, then products."""
+    def forward(self, taps: Sequence[Tensor], *, pool: Callable[[Tensor], Tensor] = lambda values: values) -> Tensor:
+        """Tokens of each tap (B, T, D) -> cells (B, T, C): the tokens of all taps, then squares, then products.
+
+        `pool` brings what a tap's tokens hold, (B, T, X), to the T of all cells.
+        """
         parts = [*taps, *(tokens * tokens for tokens in taps if self.squares)]
         first, second = self._pairs(taps[0])
         for place in self.products:
             along = self._along(taps[place], place)
             parts.append(along[..., first] * along[..., second])
-        return torch.cat(parts, dim=2)
+        return torch.cat([pool(part) for part in parts], dim=2)
 
     def project(self, taps: Iterable[Tensor], weight: Tensor) -> list[Tensor]:
         """Tokens of each tap, weight (C,) -> each tap's share (B, T) of the product of cells and weight, float32."""

@@ -35,8 +35,9 @@ def load_imagenet(network: LinearHeadNet, architecture: str) -> None:
         for name, value in state.items()
         if not name.startswith(("fc.", "classifier."))
     }
+    own = {name: value for name, value in network.extractor.state_dict().items() if name.startswith("moments.")}
     try:
-        network.extractor.load_state_dict(state)
+        network.extractor.load_state_dict(state | own)
     except RuntimeError as error:
         raise ValueError(f"ImageNet weights fit the architecture {architecture} at full width only") from error
 

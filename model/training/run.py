@@ -178,8 +178,9 @@ def initial_network(config: TrainConfig, cache: Path) -> tuple[LinearHeadNet, st
         if name == "half_resnet50":
             load_folded(network, state)
         else:
-            own = network.extractor.state_dict()  # a donor has no axes: they are fitted to the pictures
-            network.extractor.load_state_dict({key: state.get(key, value) for key, value in own.items()})
+            wanted = network.extractor.state_dict()
+            fitted = {key: value for key, value in wanted.items() if key.startswith("moments.")}  # no donor has them
+            network.extractor.load_state_dict({key: state[key] for key in wanted if key in state} | fitted)
         return network, f"initialised from {DONORS[name].licence}"
     info = checkpoint.read_info(Path(config.init))
     start = load_network(info)

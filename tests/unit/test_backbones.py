@@ -97,6 +97,46 @@ def test_resnet50_is_torchvisions():
         torch.testing.assert_close(ours(images(2, 64)), theirs(images(2, 64))[:, 0], atol=1e-5, rtol=1e-4)
 
 
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"taps": (1, 2, 3, 4), "squares": True, "products": (2, 4), "axes": 6},
+        {"taps": (2,), "products": (2,), "axes": 3},
+        {"taps": (1, 3)},
+        {"taps": (4,), "squares": True},
+    ],
+)
+def test_cells_of_several_stages_are_means_over_their_pixels(options):
+    network = randomise(resnet50(width=0.125, **options), spread=0.5)
+    batch = images(2, 64)
+    with torch.no_grad():
+        for value in network.extractor.moments.buffers():
+            value.normal_()
+        taps = list(network.extractor.tokens(batch))
+        cells = network.forward_features(batch)
+        grid = 64 // 2 ** (max(options["taps"]) + 1)
+        assert cells.shape[1:] == (network.head.in_features, grid, grid)
+        widths = [tap.shape[2] for tap in taps]
+        assert widths == [64 * 2 ** (stage - 1) // 2 for stage in options["taps"]]
+        first = taps[0].transpose(1, 2).unflatten(2, (64 // 2 ** (options["taps"][0] + 1),) * 2)
+        torch.testing.assert_close(
+            cells[:, : widths[0]], functional.adaptive_avg_pool2d(first, grid), rtol=1e-4, atol=1e-4
+        )
+        torch.testing.assert_close(network.mean_cells(batch), cells.mean((2, 3)), rtol=1e-4, atol=1e-3)
+        expected = torch.einsum("bchw,c->bhw", cells, network.head.weight[0])
+        torch.testing.assert_close(network.project(batch), expected, rtol=1e-3, atol=1e-3 * float(expected.abs().max()))
+
+
+def test_stages_after_the_deepest_tap_do_not_exist():
+    assert "layer3.0.conv1.weight" not in resnet50(width=0.125, taps=(1, 2)).extractor.state_dict()
+
+
+@pytest.mark.parametrize("options", [{"taps": ()}, {"taps": (0,)}, {"taps": (3, 2)}, {"products": (1,)}])
+def test_impossible_stages_are_refused(options):
+    with pytest.raises(ValueError, match=r"(taps|products) must be"):
+        resnet50(**options)
+
+
 def test_half_width_resnet50_has_half_the_cells():
     network = resnet50(width=0.5)
     assert network.head.in_features == 1024

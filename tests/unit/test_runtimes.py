@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -140,6 +141,34 @@ def test_transformers_export_with_any_batch_size(
     monkeypatch.setattr(parity, "sample_faces", lambda info: crops)
     runtime = runtimes.load(info, lambda: network, name)
     np.testing.assert_allclose(runtime.forward(crops)[1], TorchRuntime(network).forward(crops)[1], atol=1e-3)
+
+
+@pytest.mark.parametrize("name", EXPORTED)
+@pytest.mark.parametrize("architecture", ["transformer", "resnet"])
+def test_products_of_axes_export_too(
+    architecture: str, name: str, info: CheckpointInfo, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    needs(name)
+    options: dict[str, Any] = {"squares": True, "products": (1, 2), "axes": 5}
+    if architecture == "resnet":
+        network = build("resnet50", {"width": 0.125, "taps": (1, 2, 4)} | options)
+    else:
+        cells = ViTCells(taps=(0, 1, 2), normalise=True, width=32, heads=2, patch=16, grid=4, **options)
+        for parameter in cells.parameters():
+            nn.init.normal_(parameter, std=0.2)
+        network = LinearHeadNet(cells, cells.moments.channels)
+    network = randomise(network, spread=0.3)
+    generator = torch.Generator().manual_seed(4)
+    for key, value in network.extractor.moments.named_buffers():  # type: ignore[operator, union-attr]
+        value.copy_(torch.randn(value.shape, generator=generator) * (0.1 if key.startswith("axes") else 0.5))
+    crops = torch.randn(3, 3, 64, 64, generator=generator).numpy()
+    monkeypatch.setattr(parity, "sample_faces", lambda info: crops)
+    runtime = runtimes.load(info, lambda: network, name)
+    expected = TorchRuntime(network).forward(crops)
+    spread = float(np.abs(expected[0]).max())
+    np.testing.assert_allclose(runtime.forward(crops)[0], expected[0], atol=1e-4 * spread)
+    with torch.inference_mode():
+        np.testing.assert_allclose(expected[1], network(torch.from_numpy(crops)).numpy(), atol=1e-3, rtol=1e-4)
 
 
 @pytest.mark.parametrize("name", EXPORTED)
