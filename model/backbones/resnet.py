@@ -63,7 +63,7 @@ class StageCells(nn.Module):
         for name in self.stages:
             images = getattr(self, name)(images)
             if name in self.tapped:
-                # not flatten, then transpose: ONNX Runtime 1.32 computes that wrongly after its own layout of narrow stages
+                # flattened and then transposed, ONNX Runtime 1.32 computes narrow stages wrongly
                 yield images.permute(0, 2, 3, 1).flatten(1, 2)
 
 
