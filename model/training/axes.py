@@ -10,6 +10,7 @@ import torch
 
 from model.backbones import LinearHeadNet
 from model.backbones.moments import Moments
+from model.training.config import ConfigError
 from model.training.features import BATCH, CropLoader
 from model.training.precision import autocast
 from model.training.progress import Log
@@ -31,11 +32,18 @@ def fit_axes(
     -------
     str or None
         SHA-256 of the directions; None for a network without products.
+
+    Raises
+    ------
+    ConfigError
+        If no picture may be drawn.
     """
     extractor: Any = network.extractor  # whatever has moments has `tokens` too
     moments = getattr(extractor, "moments", None)
     if not isinstance(moments, Moments) or not moments.products:
         return None
+    if not weights.any():
+        raise ConfigError("every training picture is held out by a fold: products need some that none holds out")
     count = min(faces, int(np.count_nonzero(weights)))
     drawn = np.random.default_rng(loader.seed).choice(len(weights), count, replace=False, p=weights / weights.sum())
     sums = {place: torch.zeros(moments.widths[place], dtype=torch.float64) for place in moments.products}

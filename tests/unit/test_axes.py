@@ -11,7 +11,7 @@ from model import backbones
 from model.backbones import LinearHeadNet, ViTCells, build
 from model.faces import Framing
 from model.training.axes import fit_axes
-from model.training.config import TrainConfig
+from model.training.config import ConfigError, TrainConfig
 from model.training.data import Fold
 from model.training.data import load as load_table
 from model.training.features import CropLoader
@@ -109,6 +109,12 @@ def test_features_along_other_axes_are_not_taken_over(tmp_path, monkeypatch):
 
     weight([], "shared")
     assert torch.equal(weight([fold], "shared"), weight([fold], "fresh"))
+
+
+def test_folds_that_hold_out_everything_are_refused(tmp_path):
+    frame, loader = loaded(recipe(tmp_path, 2))
+    with pytest.raises(ConfigError, match="every training picture is held out"):
+        fit_axes(small(), loader, np.zeros(len(frame)), Log(tmp_path, quiet=True))
 
 
 @pytest.mark.parametrize("faces", [3, 1000])
