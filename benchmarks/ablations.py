@@ -40,6 +40,7 @@ PAGE = ROOT / "docs" / "training.md"
 WIDTH = 768
 DIRECTIONS = 64
 PAIRS = DIRECTIONS * (DIRECTIONS + 1) // 2
+FIGURES = ("Mean AUC", "Mean recall", "Worst AUC", "AUC on `test`")  # as `measure` returns them
 _CHUNK = 16 * BATCH  # pictures in one file of the cache
 _AXES_FROM = 12 * BATCH  # pictures that the directions are taken from
 
@@ -74,23 +75,12 @@ ROWS: dict[str, tuple[_Group, ...]] = {
 
 def main() -> int:
     """Measure, print and, if asked, write."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.ablations", description=__doc__.split("\n")[0])
-    parser.add_argument("--data", type=Path, required=True, help="folder of the labelled pictures")
-    parser.add_argument("--manifest", type=Path, help="CSV of the pictures; the folder's name with .csv if not given")
-    parser.add_argument("--folds", type=Path, required=True, help="CSV of the leave-one-out folds")
-    parser.add_argument("--cache", type=Path, default=Path("runs/ablations"), help="default runs/ablations")
-    parser.add_argument("--pictures", type=int, default=5120, help="so many, drawn at random (default 5120)")
-    parser.add_argument("--penalty", type=float, default=1.0, help="as in the recipe (default 1)")
-    parser.add_argument("--seed", type=int, default=5)
-    parser.add_argument("--write", action="store_true", help="write the section of docs/training.md")
+    parser = arguments("ablations", __doc__.split("\n")[0])
     options = parser.parse_args()
     options.cache.mkdir(parents=True, exist_ok=True)
     log = Log(options.cache)
     try:
-        manifest = options.manifest or options.data.with_suffix(".csv")
-        frame = data.load(DataConfig(root=options.data, manifest=manifest, validation_share=0.1), 0)
-        drawn = np.random.default_rng(options.seed).permutation(len(frame))[: options.pictures]
-        frame = frame.iloc[drawn].reset_index(drop=True)
+        frame = drawn_at_random(options)
         detector = Detector.load()
         loader = loader_of(detector, frame, options.cache, log)
         values = features(detector, frame, loader, options.cache, log)
@@ -104,12 +94,33 @@ def main() -> int:
         log.line(title)
         chosen = np.concatenate([_columns(values, taps, blocks, parts) for blocks, parts in groups], axis=1)
         rows.append([title, *(f"{figure:.3f}" for figure in measure(frame, folds, chosen, options.penalty, log))])
-    titles = ("What the layer sees", "Mean AUC", "Mean recall", "Worst AUC", "AUC on `test`")
-    text = "\n\n".join((_text(frame, options.penalty), table(titles, rows)))
+    text = "\n\n".join((_text(frame, options.penalty), table(("What the layer sees", *FIGURES), rows)))
     print(text)
     if options.write:
         write_section(PAGE, "ablations", text)
     return 0
+
+
+def arguments(name: str, description: str) -> argparse.ArgumentParser:
+    """What every table by leave-one-out is told: which pictures, which folds, and how it is fitted."""
+    parser = argparse.ArgumentParser(prog=f"python -m benchmarks.{name}", description=description)
+    parser.add_argument("--data", type=Path, required=True, help="folder of the labelled pictures")
+    parser.add_argument("--manifest", type=Path, help="CSV of the pictures; the folder's name with .csv if not given")
+    parser.add_argument("--folds", type=Path, required=True, help="CSV of the leave-one-out folds")
+    parser.add_argument("--cache", type=Path, default=Path("runs", name), help=f"default runs/{name}")
+    parser.add_argument("--pictures", type=int, default=5120, help="so many, drawn at random (default 5120)")
+    parser.add_argument("--penalty", type=float, default=1.0, help="as in the recipe (default 1)")
+    parser.add_argument("--seed", type=int, default=5)
+    parser.add_argument("--write", action="store_true", help="write the section of docs/training.md")
+    return parser
+
+
+def drawn_at_random(options: argparse.Namespace) -> pd.DataFrame:
+    """The pictures that the arguments name, as `model.training.data.load` reads them."""
+    manifest = options.manifest or options.data.with_suffix(".csv")
+    frame = data.load(DataConfig(root=options.data, manifest=manifest, validation_share=0.1), 0)
+    drawn = np.random.default_rng(options.seed).permutation(len(frame))[: options.pictures]
+    return frame.iloc[drawn].reset_index(drop=True)
 
 
 def _text(frame: pd.DataFrame, penalty: float) -> str:

@@ -9,7 +9,6 @@ only: every row of the table is tested on the same pictures, by the same folds.
 
 from __future__ import annotations
 
-import argparse
 import hashlib
 import sys
 from collections.abc import Sequence
@@ -20,13 +19,13 @@ import pandas as pd
 from PIL import Image, ImageFilter
 
 from benchmarks._page import write_section
-from benchmarks.ablations import PAGE, loader_of, measure
+from benchmarks.ablations import FIGURES, PAGE, arguments, drawn_at_random, loader_of, measure
 from benchmarks.reliability import machine, table
 from model.checkpoint import CheckpointError
 from model.detector import Detector
 from model.imaging import decode
 from model.training import data
-from model.training.config import ConfigError, DataConfig
+from model.training.config import ConfigError
 from model.training.features import mean_cells
 from model.training.progress import Log
 from model.training.synthesise import Autoencoder, load_taef2, reconstruct
@@ -42,25 +41,14 @@ ROWS: dict[str, tuple[str, ...]] = {
 
 def main() -> int:
     """Measure, print and, if asked, write."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.aligned", description=__doc__.split("\n")[0])
-    parser.add_argument("--data", type=Path, required=True, help="folder of the labelled pictures")
-    parser.add_argument("--manifest", type=Path, help="CSV of the pictures; the folder's name with .csv if not given")
-    parser.add_argument("--folds", type=Path, required=True, help="CSV of the leave-one-out folds")
+    parser = arguments("aligned", __doc__.split("\n")[0])
     parser.add_argument("--autoencoder", type=Path, required=True, help="weights of taef2, safetensors")
-    parser.add_argument("--cache", type=Path, default=Path("runs/aligned"), help="default runs/aligned")
-    parser.add_argument("--pictures", type=int, default=5120, help="so many, drawn at random (default 5120)")
     parser.add_argument("--fakes", type=int, default=512, help="aligned fakes of either kind (default 512)")
-    parser.add_argument("--penalty", type=float, default=1.0, help="as in the recipe (default 1)")
-    parser.add_argument("--seed", type=int, default=5)
-    parser.add_argument("--write", action="store_true", help="write the section of docs/training.md")
     options = parser.parse_args()
     options.cache.mkdir(parents=True, exist_ok=True)
     log = Log(options.cache)
     try:
-        manifest = options.manifest or options.data.with_suffix(".csv")
-        frame = data.load(DataConfig(root=options.data, manifest=manifest, validation_share=0.1), 0)
-        drawn = np.random.default_rng(options.seed).permutation(len(frame))[: options.pictures]
-        frame = frame.iloc[drawn].reset_index(drop=True)
+        frame = drawn_at_random(options)
         folds = data.folds(options.folds, frame)
         autoencoder = load_taef2(options.autoencoder)
         made = aligned(frame, folds, options.fakes, autoencoder, options.cache / "fakes", log)
@@ -89,7 +77,7 @@ def main() -> int:
             f"**Aligned fakes**: photographs passed through the decoder of taef2. {machine()} Written by `python -m "
             "benchmarks.aligned --data FOLDER --folds TABLE --autoencoder FILE --write` on "
             f"{len(frame):,} pictures drawn at random, clean views, penalty {options.penalty:g}.",
-            table(("Trained on", "Mean AUC", "Mean recall", "Worst AUC", "AUC on `test`"), found),
+            table(("Trained on", *FIGURES), found),
         )
     )
     print(text)

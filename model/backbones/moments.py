@@ -39,9 +39,8 @@ class Moments(nn.Module):
         self, widths: Sequence[int], *, squares: bool = False, products: Sequence[int] = (), axes: int = 64
     ) -> None:
         super().__init__()
-        self.widths, self.squares, self.products = tuple(widths), squares, tuple(products)
-        if list(self.products) != sorted(set(self.products) & set(range(len(self.widths)))):
-            raise ValueError(f"products must be different taps in rising order, got {list(products)}")
+        self.widths, self.squares = tuple(widths), squares
+        self.products = places(products, range(len(self.widths)))
         narrowest = min((self.widths[place] for place in self.products), default=axes)
         if self.products and not 1 <= axes <= narrowest:
             raise ValueError(f"axes must be between 1 and the width {narrowest}, got {axes}")
@@ -53,8 +52,12 @@ class Moments(nn.Module):
     @property
     def channels(self) -> int:
         """C, the width of a cell."""
-        pairs = self.count * (self.count + 1) // 2
-        return sum(self.widths) * (2 if self.squares else 1) + pairs * len(self.products)
+        return sum(self.widths) * (2 if self.squares else 1) + self._products_each * len(self.products)
+
+    @property
+    def _products_each(self) -> int:
+        """Products of one tap."""
+        return self.count * (self.count + 1) // 2
 
     def forward(self, taps: Sequence[Tensor], *, pool: Callable[[Tensor], Tensor] = lambda values: values) -> Tensor:
         """Tokens of each tap (B, T, D) -> cells (B, T, C): the tokens of all taps, then squares, then products.
@@ -118,7 +121,7 @@ class Moments(nn.Module):
         return (tokens - self.get_buffer(f"centre{place}")) @ self.get_buffer(f"axes{place}")
 
     def _pairs(self, like: Tensor) -> tuple[Tensor, Tensor]:
-        """First and second direction of each product, K (K + 1) / 2 of them."""
+        """First and second direction of each product of a tap."""
         first, second = torch.triu_indices(self.count, self.count, device=like.device)
         return first, second
 
@@ -127,11 +130,23 @@ class Moments(nn.Module):
         total = sum(self.widths)
         linear = weight[:total].split(self.widths)
         squared = weight[total : 2 * total].split(self.widths) if self.squares else ()
-        pairs = self.count * (self.count + 1) // 2
-        rest = weight[total * (2 if self.squares else 1) :].view(len(self.products), pairs)
+        rest = weight[total * (2 if self.squares else 1) :].view(len(self.products), self._products_each)
         first, second = self._pairs(weight)
         forms = {}
         for place, own in zip(self.products, rest, strict=True):
             form = torch.zeros(self.count, self.count, device=weight.device).index_put((first, second), own)
             forms[place] = (form + form.T) / 2
         return linear, squared, forms
+
+
+def places(products: Sequence[int], taps: Sequence[int]) -> tuple[int, ...]:
+    """Where among the taps those are that have products.
+
+    Raises
+    ------
+    ValueError
+        If `products` are not different taps in rising order.
+    """
+    if list(products) != sorted(set(products) & set(taps)):
+        raise ValueError(f"products must be different taps in rising order, got {list(products)}")
+    return tuple(taps.index(product) for product in products)

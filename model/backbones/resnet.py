@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from torch import Tensor, nn
 
 from model.backbones.base import LinearHeadNet
-from model.backbones.moments import Moments
+from model.backbones.moments import Moments, places
 
 STAGES = 4
 _EXPANSION = 4  # a bottleneck's outputs for each of its planes
@@ -87,11 +87,8 @@ def resnet50(
     """
     if not taps or list(taps) != sorted(set(taps) & set(range(1, STAGES + 1))):
         raise ValueError(f"taps must be different stages among 1..{STAGES} in rising order, got {list(taps)}")
-    if list(products) != sorted(set(products) & set(taps)):
-        raise ValueError(f"products must be different taps in rising order, got {list(products)}")
     widths = [round(64 * 2 ** (stage - 1) * width) * _EXPANSION for stage in taps]
-    places = [list(taps).index(stage) for stage in products]
-    moments = Moments(widths, squares=squares, products=places, axes=axes)
+    moments = Moments(widths, squares=squares, products=places(products, taps), axes=axes)
     network = _stages(width)
     if tuple(taps) == (STAGES,) and not squares and not products:
         return LinearHeadNet(network, moments.channels)

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from model.backbones.base import LinearHeadNet
-from model.backbones.moments import Moments
+from model.backbones.moments import Moments, places
 
 DEPTH = 12  # blocks of CLIP's ViT-B
 
@@ -69,13 +69,8 @@ class ViTCells(nn.Module):
         self.taps = tuple(taps)
         if not self.taps or list(self.taps) != sorted(set(self.taps)) or not 0 <= self.taps[0] <= self.taps[-1] < DEPTH:
             raise ValueError(f"taps must be different blocks among 0..{DEPTH - 1} in rising order, got {list(taps)}")
-        if list(products) != sorted(set(products) & set(self.taps)):
-            raise ValueError(f"products must be different taps in rising order, got {list(products)}")
         self.moments = Moments(
-            [width] * len(self.taps),
-            squares=squares,
-            products=[self.taps.index(block) for block in products],
-            axes=axes,
+            [width] * len(self.taps), squares=squares, products=places(products, self.taps), axes=axes
         )
         self.normalise = normalise
         self.grid = grid
