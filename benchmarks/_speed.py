@@ -17,7 +17,6 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from model.backbones import LinearHeadNet
-from model.detector import Detector
 
 _COLD = """
 import sys
@@ -103,12 +102,12 @@ _PRODUCT = 2.0 * 1024**3
 class UsualLoop:
     """One face at a time: a forward pass for the score, then pytorch-grad-cam for the map."""
 
-    def __init__(self, detector: Detector) -> None:
+    def __init__(self, network: LinearHeadNet) -> None:
         from model import _torchvision  # noqa: F401 - before pytorch_grad_cam, which imports torchvision
 
         from pytorch_grad_cam import GradCAM  # isort: skip
 
-        self.network = copy.deepcopy(detector.network).requires_grad_(True)
+        self.network = network.eval().requires_grad_(True)
         self.cam = GradCAM(model=self.network, target_layers=[self.network.cells])
 
     def scores(self, crops: Iterable[np.ndarray]) -> None:

@@ -44,15 +44,15 @@ class StageCells(nn.Module):
         """Images (B, 3, S, S), S a multiple of the deepest tap's stride -> cells (B, C, G, G)."""
         taps = list(self.tokens(images))
         grid = math.isqrt(taps[-1].shape[1])
-        cells = self.moments(taps, pool=lambda values: _pooled(values, grid))
+        cells = self.moments(taps, pool=lambda values: pooled(values, grid))
         return cells.transpose(1, 2).unflatten(2, (grid, grid))
 
     def project(self, images: Tensor, weight: Tensor) -> Tensor:
         """Images, weight (C,) -> each cell's product with the weight (B, G, G), float32, without holding cells."""
         shares = self.moments.project(self.tokens(images), weight)
         grid = math.isqrt(shares[-1].shape[1])
-        pooled = [_pooled(share[..., None], grid)[..., 0] for share in shares]
-        return sum(pooled[1:], pooled[0]).unflatten(1, (grid, grid))
+        brought = [pooled(share[..., None], grid)[..., 0] for share in shares]
+        return sum(brought[1:], brought[0]).unflatten(1, (grid, grid))
 
     def mean(self, images: Tensor) -> Tensor:
         """Images -> the mean (B, C) of the cells that `forward` gives, float32, without ever holding them."""
@@ -112,7 +112,7 @@ def _stages(width: float) -> nn.Sequential:
     return stages
 
 
-def _pooled(values: Tensor, grid: int) -> Tensor:
+def pooled(values: Tensor, grid: int) -> Tensor:
     """Values of pixels (B, H*H, X) -> their means over the cells of a grid (B, G*G, X)."""
     side = math.isqrt(values.shape[1])
     step = side // grid

@@ -6,7 +6,7 @@ import tomllib
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 CLIP_MEAN, CLIP_STD = [0.48145466, 0.4578275, 0.40821073], [0.26862954, 0.26130258, 0.27577711]
 IMAGENET_MEAN, IMAGENET_STD = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
@@ -51,6 +51,24 @@ class LinearConfig(_Section):
     penalty: float = Field(0.1, gt=0)
 
 
+class DistilConfig(_Section):
+    """What a frozen network learns before a head is fitted on it: the tokens of a teacher, without labels.
+
+    `teacher` is a checkpoint of ours, by name or path. The network's deepest stages learn one of the teacher's `blocks`
+    each, along so many `directions`, from so many `views` of each picture: the clean one and random deliveries.
+    """
+
+    teacher: str
+    blocks: list[int] = Field(min_length=1)
+    directions: int = Field(256, gt=0)
+    views: int = Field(3, gt=0)
+    epochs: float = Field(8, gt=0)
+    batch_size: int = Field(32, gt=1)
+    learning_rate: float = Field(1e-3, gt=0)
+    weight_decay: float = Field(0.02, ge=0)
+    average_decay: float = Field(0.998, ge=0, lt=1)
+
+
 class FinetuneConfig(_Section):
     """Gradient training of the whole network."""
 
@@ -85,8 +103,15 @@ class TrainConfig(_Section):
     framing: dict[str, Any] = {}
     max_false_positive_rate: float = Field(0.01, gt=0, lt=0.5)
     data: DataConfig
+    distil: DistilConfig | None = None
     method: LinearConfig | FinetuneConfig = Field(discriminator="kind")
     licence: str = "Apache-2.0"
+
+    @model_validator(mode="after")
+    def _teach_what_is_frozen(self) -> TrainConfig:
+        if self.distil is not None and not isinstance(self.method, LinearConfig):
+            raise ValueError("distil is for a linear head, whose network is frozen afterwards")
+        return self
 
 
 class ConfigError(ValueError):

@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
+from PIL import Image
 from torch import Tensor
 
 from model.backbones import LinearHeadNet
@@ -51,16 +52,18 @@ class CropLoader:
         self.boxes = boxes
         self.framing = framing
         self.seed = seed
-        self._normalise = Normaliser(mean, std)
+        self.normalise = Normaliser(mean, std)
 
     def crop(self, row: int, view: str | int) -> Tensor:
         """One crop (3, S, S)."""
+        return torch.from_numpy(self.normalise(self.picture(row, view)))
+
+    def picture(self, row: int, view: str | int) -> Image.Image:
+        """One crop as a picture, before it is normalised."""
         image = decode(Path(self.paths[row]).read_bytes()).pixels
         if isinstance(view, str):
-            crop = fixed_view(image, self.boxes[row], self.framing, view)
-        else:
-            crop = random_view(image, self.boxes[row], self.framing, self._rng(row, view))
-        return torch.from_numpy(self._normalise(crop))
+            return fixed_view(image, self.boxes[row], self.framing, view)
+        return random_view(image, self.boxes[row], self.framing, self._rng(row, view))
 
     def _rng(self, row: int, view: int) -> np.random.Generator:
         return np.random.default_rng([self.seed, self.keys[row], view])
@@ -107,7 +110,7 @@ def mean_cells(
                 jobs = [(int(row), view) for row in chosen]
                 batches = [jobs[start : start + BATCH] for start in range(0, len(jobs), BATCH)]
                 loaded = pool.map(loader.batch, batches)
-                cells = [network.mean_cells(images) for images in loaded]
+                cells = [network.mean_cells(images.to(memory_format=torch.channels_last)) for images in loaded]
                 partial = path.with_suffix(".partial.npy")
                 np.save(partial, torch.cat(cells).numpy().astype(np.float32))
                 partial.rename(path)

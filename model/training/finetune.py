@@ -28,6 +28,7 @@ from model.faces import Framing
 from model.training.config import ConfigError, FinetuneConfig, TrainConfig
 from model.training.data import balanced_weights
 from model.training.features import CropLoader
+from model.training.gradient import average, schedule
 from model.training.precision import autocast
 from model.training.progress import Log, draw_curves
 from model.training.resnet import settle_batch_norms
@@ -92,7 +93,7 @@ def fit_network(
     for step, images in _prefetch(loader, draw, first, first if stopped else steps):
         torch.manual_seed(config.seed * steps + step)  # chance inside the network is that of the step, not of the run
         for group in optimiser.param_groups:
-            group["lr"] = group["peak"] * _schedule(step, steps, method.warmup_share)
+            group["lr"] = group["peak"] * schedule(step, steps, method.warmup_share)
         targets = torch.tensor([labels[row] for row, _ in draw(step)], dtype=torch.float32, device=device)
         targets = targets * (1 - method.label_smoothing) + method.label_smoothing / 2
         network.train()
@@ -104,7 +105,7 @@ def fit_network(
         loss.backward()
         nn.utils.clip_grad_norm_(network.parameters(), 5.0)
         optimiser.step()
-        _average(averaged, network, min(method.average_decay, (1 + step) / (10 + step)))
+        average(averaged, network, method.average_decay, step)
         running = loss.item() if step == 0 else 0.98 * running + 0.02 * loss.item()
         if (step + 1) % 10 == 0:
             log.line(f"step {step + 1}/{steps}: loss {running:.4f}")
@@ -184,23 +185,6 @@ def _groups(network: LinearHeadNet, method: FinetuneConfig) -> list[dict]:
             decay = method.weight_decay if decayed else 0.0
             groups.append({"params": chosen, "peak": peak, "lr": peak, "weight_decay": decay})
     return groups
-
-
-def _schedule(step: int, steps: int, warmup_share: float) -> float:
-    """Linear warm-up, then half a cosine to zero."""
-    warmup = max(1, round(steps * warmup_share))
-    if step < warmup:
-        return (step + 1) / warmup
-    return 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, steps - warmup)))
-
-
-@torch.no_grad()
-def _average(averaged: nn.Module, network: nn.Module, decay: float) -> None:
-    for mine, theirs in zip(averaged.state_dict().values(), network.state_dict().values(), strict=True):
-        if mine.is_floating_point():
-            mine.lerp_(theirs, 1 - decay)
-        else:
-            mine.copy_(theirs)
 
 
 def _prefetch(

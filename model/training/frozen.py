@@ -19,6 +19,7 @@ from model.training import calibrate
 from model.training.axes import fit_axes
 from model.training.config import LinearConfig, TrainConfig
 from model.training.data import SPLITS, Fold, balanced_weights, importance, sample_by_source
+from model.training.distil import distil
 from model.training.features import CropLoader, mean_cells
 from model.training.leave_one_out import leave_one_out
 from model.training.linear import LeastSquares
@@ -63,7 +64,10 @@ def fit_frozen(
     held_out = np.logical_or.reduce([fold.held_out for fold in folds]) if folds else np.zeros(len(frame), dtype=bool)
     drawn = np.where((split == "train") & ~held_out, balanced_weights(frame), 0)
     given = (config.architecture, config.options, config.init, loader.framing, config.mean, config.std, loader.seed)
-    made_by = (*given, fit_axes(network, loader, drawn, log))
+    learnt = None
+    if config.distil is not None:
+        learnt = distil(config.distil, network, loader, np.flatnonzero(drawn), cache / "distil", log)
+    made_by = (*given, learnt, fit_axes(network, loader, drawn, log))
     key = hashlib.sha256(repr((*made_by, *frame["name"])).encode()).hexdigest()
 
     def cells(rows: np.ndarray, view: str | int) -> np.ndarray:

@@ -70,6 +70,8 @@ def train(
     ------
     model.training.config.ConfigError
         If the data, the folds or the initial weights cannot be used.
+    model.checkpoint.CheckpointError
+        If there is no such teacher.
     """
     torch.manual_seed(config.seed)
     cache = out / "cache"
@@ -85,6 +87,9 @@ def train(
         fold_names = [ALL] if folds_only or isinstance(config.method, LinearConfig) else []
     chosen = choose(known, fold_names)
     network, origin = initial_network(config, cache)
+    if config.distil is not None:
+        teacher = checkpoint.read_info(checkpoint.resolve(config.distil.teacher))
+        origin += f"; then taught without labels by {teacher.name}, which was {teacher.header['origin']}"
     boxes = data.crop_boxes(frame, framing, cache / "faces.json", log)
     loader = CropLoader(frame, boxes, framing, config.mean, config.std, config.seed)
 

@@ -30,6 +30,7 @@ from model.training.config import ConfigError, TrainConfig, load
 from model.training.data import Fold, balanced_weights, folds
 from model.training.data import load as load_table
 from model.training.features import CropLoader
+from model.training.gradient import average
 from model.training.leave_one_out import leave_one_out
 from model.training.precision import autocast
 from model.training.progress import Log
@@ -168,7 +169,7 @@ def test_a_run_that_was_interrupted_ends_with_the_same_weights(
 ) -> None:
     recipe = config(pictures, GRADIENT | {"epochs": 10, "evaluate_every": 8})
     frame, loader = loaded(recipe)
-    average, left = finetune._average, [12]
+    average, left = finetune.average, [12]
 
     def run(folder: Path) -> dict[str, torch.Tensor]:
         folder.mkdir(exist_ok=True)
@@ -184,7 +185,7 @@ def test_a_run_that_was_interrupted_ends_with_the_same_weights(
 
     whole = run(tmp_path / "whole")
     with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
-        patched.setattr(finetune, "_average", interrupt)
+        patched.setattr(finetune, "average", interrupt)
         run(tmp_path / "parts")
     assert torch.load(tmp_path / "parts" / "state.pt", weights_only=True)["step"] == 8  # of 20
     parts = run(tmp_path / "parts")
@@ -255,7 +256,7 @@ def test_averaged_weights_are_the_exponential_moving_average() -> None:
             network.head.weight.copy_(torch.randn_like(network.head.weight))
             network.state_dict()[counter].fill_(step)
         values.append(network.state_dict()[name].clone())
-        finetune._average(averaged, network, decay)
+        average(averaged, network, decay, 1000 + step)
     shares = [decay**steps, *((1 - decay) * decay ** (steps - step) for step in range(1, steps + 1))]
     expected = sum(share * value for share, value in zip(shares, values, strict=True))
     assert torch.allclose(averaged.state_dict()[name], expected, atol=1e-6)
