@@ -11,7 +11,7 @@ from __future__ import annotations
 import argparse
 import hashlib
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -40,7 +40,7 @@ PAGE = ROOT / "docs" / "training.md"
 WIDTH = 768
 DIRECTIONS = 64
 PAIRS = DIRECTIONS * (DIRECTIONS + 1) // 2
-FIGURES = ("Mean AUC", "Mean recall", "Worst AUC", "AUC on `test`")  # as `measure` returns them
+FIGURES = ("Mean AUC", "Mean recall", "Worst AUC", "AUC on `test`")  # as `figures` returns them
 _CHUNK = 16 * BATCH  # pictures in one file of the cache
 _AXES_FROM = 12 * BATCH  # pictures that the directions are taken from
 
@@ -93,8 +93,8 @@ def main() -> int:
     for title, groups in ROWS.items():
         log.line(title)
         chosen = np.concatenate([_columns(values, taps, blocks, parts) for blocks, parts in groups], axis=1)
-        rows.append([title, *(f"{figure:.3f}" for figure in measure(frame, folds, chosen, options.penalty, log))])
-    text = "\n\n".join((_text(frame, options.penalty), table(("What the layer sees", *FIGURES), rows)))
+        rows.append([title, *(f"{figure:.3f}" for figure in measure(frame, folds, chosen, penalty_of(detector), log))])
+    text = "\n\n".join((_text(frame, penalty_of(detector)), table(("What the layer sees", *FIGURES), rows)))
     print(text)
     if options.write:
         write_section(PAGE, "ablations", text)
@@ -109,7 +109,6 @@ def arguments(name: str, description: str) -> argparse.ArgumentParser:
     parser.add_argument("--folds", type=Path, required=True, help="CSV of the leave-one-out folds")
     parser.add_argument("--cache", type=Path, default=Path("runs", name), help=f"default runs/{name}")
     parser.add_argument("--pictures", type=int, default=5120, help="so many, drawn at random (default 5120)")
-    parser.add_argument("--penalty", type=float, default=1.0, help="as in the recipe (default 1)")
     parser.add_argument("--seed", type=int, default=5)
     parser.add_argument("--write", action="store_true", help="write the section of docs/training.md")
     return parser
@@ -136,6 +135,11 @@ def loader_of(detector: Detector, frame: pd.DataFrame, cache: Path, log: Log) ->
     header, framing = detector.checkpoint.header, detector.checkpoint.framing
     boxes = data.crop_boxes(frame, framing, cache / "faces.json", log)
     return CropLoader(frame, boxes, framing, header["mean"], header["std"], 0)
+
+
+def penalty_of(detector: Detector) -> float:
+    """What the linear head was fitted with."""
+    return float(detector.checkpoint.header["training"]["config"]["method"]["penalty"])
 
 
 def features(detector: Detector, frame: pd.DataFrame, loader: CropLoader, cache: Path, log: Log) -> np.ndarray:
@@ -213,19 +217,28 @@ def _columns(values: np.ndarray, taps: Sequence[int], blocks: Sequence[int], par
 def measure(
     frame: pd.DataFrame, folds: Sequence[data.Fold], values: np.ndarray, penalty: float, log: Log
 ) -> tuple[float, float, float, float]:
-    """Leave-one-out mean AUC, mean recall at 1 % false positives and worst AUC; AUC on `test` of a fit on all."""
+    """`figures` of the head that is fitted on some features (N, columns)."""
+    return figures(frame, folds, refitting(frame, values, penalty), log)
+
+
+def refitting(frame: pd.DataFrame, values: np.ndarray, penalty: float) -> Callable[[np.ndarray], np.ndarray]:
+    """A function from a mask of the pictures that may be fitted on (N,) to the scores of all (N,)."""
     train = (frame["split"] == "train").to_numpy()
     labels = frame["label"].to_numpy()
     scaled = (values - values[train].mean(axis=0)) / (values[train].std(axis=0) + 1e-6)
     products = scaled @ scaled.T  # (N, N): all that the fits need
+    return lambda allowed: dual_fit(products, frame, labels, np.flatnonzero(train & allowed), penalty)
 
-    def refit(allowed: np.ndarray) -> np.ndarray:
-        return dual_fit(products, frame, labels, np.flatnonzero(train & allowed), penalty)
 
-    figures = [own for fold in folds for own in leave_one_out(frame, [fold], refit, log).values()]
-    aucs = [own["roc_auc"]["value"] for own in figures]  # type: ignore[index]
-    recalls = [own["tpr_at_1_percent_fpr"]["value"] for own in figures]  # type: ignore[index]
+def figures(
+    frame: pd.DataFrame, folds: Sequence[data.Fold], refit: Callable[[np.ndarray], np.ndarray], log: Log
+) -> tuple[float, float, float, float]:
+    """Leave-one-out mean AUC, mean recall at 1 % false positives and worst AUC; AUC on `test` of a fit on all."""
+    measured = [own for fold in folds for own in leave_one_out(frame, [fold], refit, log).values()]
+    aucs = [own["roc_auc"]["value"] for own in measured]  # type: ignore[index]
+    recalls = [own["tpr_at_1_percent_fpr"]["value"] for own in measured]  # type: ignore[index]
     test = (frame["split"] == "test").to_numpy()
+    labels = frame["label"].to_numpy()
     whole = roc_auc(labels[test], expit(refit(np.ones(len(frame), dtype=bool))[test]))
     assert whole.value is not None
     return float(np.mean(aucs)), float(np.mean(recalls)), float(np.min(aucs)), whole.value

@@ -19,7 +19,7 @@ import pandas as pd
 from PIL import Image, ImageFilter
 
 from benchmarks._page import write_section
-from benchmarks.ablations import FIGURES, PAGE, arguments, drawn_at_random, loader_of, measure
+from benchmarks.ablations import FIGURES, PAGE, arguments, drawn_at_random, loader_of, measure, penalty_of
 from benchmarks.reliability import machine, table
 from model.checkpoint import CheckpointError
 from model.detector import Detector
@@ -71,12 +71,12 @@ def main() -> int:
         used = both["generator"].isin((*frame["generator"], *kinds)).to_numpy()
         mine = both[used].reset_index(drop=True)
         own = [data.Fold(fold.name, fold.held_out[used]) for fold in folds]
-        found.append([title, *(f"{x:.3f}" for x in measure(mine, own, values[used], options.penalty, log))])
+        found.append([title, *(f"{x:.3f}" for x in measure(mine, own, values[used], penalty_of(detector), log))])
     text = "\n\n".join(
         (
             f"**Aligned fakes**: photographs passed through the decoder of taef2. {machine()} Written by `python -m "
             "benchmarks.aligned --data FOLDER --folds TABLE --autoencoder FILE --write` on "
-            f"{len(frame):,} pictures drawn at random, clean views, penalty {options.penalty:g}.",
+            f"{len(frame):,} pictures drawn at random, clean views, penalty {penalty_of(detector):g}.",
             table(("Trained on", *FIGURES), found),
         )
     )
