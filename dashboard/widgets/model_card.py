@@ -41,7 +41,7 @@ def model_card(info: CheckpointInfo, *, default: bool, active: bool, choose: Cal
 
 
 def rows_of(metrics: Mapping[str, Any]) -> pd.DataFrame:
-    """Measured figures as a table, one row per set of pictures.
+    """Measured figures as a table, one row per set of pictures: those that we know from mild to harsh, then others.
 
     Parameters
     ----------
@@ -49,7 +49,9 @@ def rows_of(metrics: Mapping[str, Any]) -> pd.DataFrame:
         The header's: name of a set -> figures as in `metrics.json`; what is known of unseen sources is left out here.
     """
     rows = []
-    for name, figures in metrics.items():
+    known = [name for name in _SETS if name in metrics]
+    for name in (*known, *(name for name in metrics if name not in _SETS)):
+        figures = metrics[name]
         if name == LEAVE_ONE_OUT or name.startswith("unseen_") or not isinstance(figures, Mapping):
             continue
         row: dict[str, object] = {"Measured on": _SETS.get(name, name.replace("_", " ").capitalize())}

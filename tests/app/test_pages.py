@@ -5,6 +5,8 @@ import re
 import pytest
 from streamlit.testing.v1 import AppTest
 
+from dashboard.widgets.model_card import rows_of
+
 from .conftest import open_page, picture
 
 PAGES = ("classify", "bulk", "evaluate", "explain", "models")
@@ -137,3 +139,15 @@ def test_visitors_do_not_see_each_others_pictures(app: AppTest) -> None:
         open_page(other, name)
         assert "private" not in text_of(other)
     assert other.session_state["picture"] is None
+
+
+def test_measured_figures_stand_from_mild_to_harsh() -> None:
+    figures = {"n_real": 2, "n_fake": 3, "recall": {"value": 0.5}}
+    shown = rows_of(dict.fromkeys(("leave_one_out", "mine", "test", "test_hard", "test_web"), figures))
+    assert shown["Measured on"].tolist() == [
+        "Other pictures of the training sources",
+        "The same, as the web delivers them",
+        "The same, badly degraded",
+        "Mine",
+    ]
+    assert shown["Pictures"].tolist() == [5] * 4
