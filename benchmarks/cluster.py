@@ -88,7 +88,8 @@ def arithmetic(per_core: float) -> str:
     for count in SIZES:
         hours = count / per_core / 3600
         machines = -(-hours * 3600 // (CORES * DAY))
-        rows.append([f"{count:,}", f"{hours:,.0f}", f"{machines:,.0f}", f"{hours * PRICE:,.0f}"])
+        dollars = hours * PRICE
+        rows.append([f"{count:,}", f"{hours:,.0f}", f"{machines:,.0f}", f"{dollars:,.{0 if dollars >= 10 else 2}f}"])
     titles = (
         "Pictures",
         "Core hours",
