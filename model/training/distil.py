@@ -12,7 +12,7 @@ import copy
 import hashlib
 import json
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,7 +28,7 @@ from model.network import load_network
 from model.normalise import Normaliser
 from model.training.config import ConfigError, DistilConfig
 from model.training.features import CropLoader
-from model.training.gradient import average, schedule
+from model.training.gradient import average, groups, load_state, prefetch, save_state, schedule
 from model.training.precision import autocast
 from model.training.progress import Log
 from model.training.resnet import settle_batch_norms
@@ -220,26 +220,20 @@ def _train(
     widths = student.moments.widths[-len(stages) :]
     adaptors = nn.ModuleList(nn.Linear(width, method.directions) for width in widths)
     both = nn.ModuleList([student, adaptors])
-    groups = [
-        {"params": [value for value in both.parameters() if (value.ndim >= 2) == decayed], "weight_decay": decay}
-        for decayed, decay in ((True, method.weight_decay), (False, 0.0))
-    ]
-    optimiser = torch.optim.AdamW(groups, lr=method.learning_rate)
+    optimiser = torch.optim.AdamW(groups(both.parameters(), method.learning_rate, method.weight_decay))
     averaged = copy.deepcopy(student).eval()
     first, running = 0, np.zeros(2 * len(stages))
     if saved.is_file():
-        state = torch.load(saved, weights_only=True)
-        if state["key"] != key:
-            raise ConfigError(f"{saved} is of another recipe or other pictures: remove it, or name another folder")
+        state = load_state(saved, key, torch.device("cpu"))
         both.load_state_dict(state["network"])
         averaged.load_state_dict(state["averaged"])
         optimiser.load_state_dict(state["optimiser"])
         first, running = state["step"], np.array(state["loss"])
         log.line(f"continuing at step {first} of {steps}")
 
-    for step, (images, targets) in _ahead(draw, first, steps):
+    for step, (images, targets) in prefetch(draw, first, steps):
         for group in optimiser.param_groups:
-            group["lr"] = method.learning_rate * schedule(step, steps, _WARMUP)
+            group["lr"] = group["peak"] * schedule(step, steps, _WARMUP)
         student.train()
         with autocast(torch.device("cpu")):
             taps = list(student.tokens(images))[-len(stages) :]
@@ -267,8 +261,7 @@ def _train(
                 "averaged": averaged.state_dict(),
                 "optimiser": optimiser.state_dict(),
             }
-            torch.save(state, saved.with_suffix(".partial"))
-            saved.with_suffix(".partial").rename(saved)
+            save_state(saved, state)
     student.load_state_dict(averaged.state_dict())
     student.eval().requires_grad_(False)
 
@@ -279,16 +272,3 @@ def _losses(error: Tensor, of_tokens: Tensor, of_means: Tensor) -> tuple[Tensor,
     A linear head will see the mean.
     """
     return error.square().mean() / of_tokens, (error.mean(dim=1).square() / of_means).mean()
-
-
-def _ahead(
-    draw: Callable[[int], tuple[Tensor, Tensor]], first: int, steps: int
-) -> Iterator[tuple[int, tuple[Tensor, Tensor]]]:
-    """Draw a batch ahead of the network."""
-    with ThreadPoolExecutor(1) as pool:
-        following = pool.submit(draw, first)
-        for step in range(first, steps):
-            now = following.result()
-            if step + 1 < steps:
-                following = pool.submit(draw, step + 1)
-            yield step, now

@@ -11,7 +11,6 @@ import copy
 import hashlib
 import json
 import math
-from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from pathlib import Path
@@ -20,15 +19,15 @@ import numpy as np
 import pandas as pd
 import torch
 from sklearn.metrics import roc_auc_score
-from torch import Tensor, nn
+from torch import nn
 from torch.nn import functional
 
 from model.backbones import LinearHeadNet
 from model.faces import Framing
-from model.training.config import ConfigError, FinetuneConfig, TrainConfig
+from model.training.config import FinetuneConfig, TrainConfig
 from model.training.data import balanced_weights
 from model.training.features import CropLoader
-from model.training.gradient import average, schedule
+from model.training.gradient import average, groups, load_state, prefetch, save_state, schedule
 from model.training.precision import autocast
 from model.training.progress import Log, draw_curves
 from model.training.resnet import settle_batch_norms
@@ -74,14 +73,17 @@ def fit_network(
         settle_batch_norms(network, torch.cat([loader.batch(draw(step)) for step in range(4)]))
     network.requires_grad_(True)
     network.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    optimiser = torch.optim.AdamW(_groups(network, method))
+    optimiser = torch.optim.AdamW(
+        [
+            *groups(network.extractor.parameters(), method.learning_rate, method.weight_decay),
+            *groups(network.head.parameters(), method.head_learning_rate, method.weight_decay),
+        ]
+    )
     averaged = copy.deepcopy(network).eval().requires_grad_(False)
     first, best, stale, running = 0, -1.0, 0, 0.0
     best_weights = averaged.state_dict()
     if saved.is_file():
-        state = torch.load(saved, map_location=device, weights_only=True)
-        if state.get("key") != belongs:
-            raise ConfigError(f"{saved} is of another recipe or other pictures: remove it, or name another folder")
+        state = load_state(saved, belongs, device)
         network.load_state_dict(state["network"])
         averaged.load_state_dict(state["averaged"])
         optimiser.load_state_dict(state["optimiser"])
@@ -90,7 +92,7 @@ def fit_network(
         log.line(f"continuing at step {first} of {steps}")
 
     stopped = stale >= method.patience
-    for step, images in _prefetch(loader, draw, first, first if stopped else steps):
+    for step, images in prefetch(lambda step: loader.batch(draw(step)), first, first if stopped else steps):
         torch.manual_seed(config.seed * steps + step)  # chance inside the network is that of the step, not of the run
         for group in optimiser.param_groups:
             group["lr"] = group["peak"] * schedule(step, steps, method.warmup_share)
@@ -119,8 +121,8 @@ def fit_network(
             if aucs["val_auc"] > best:
                 best, stale = aucs["val_auc"], 0
                 best_weights = {name: value.clone() for name, value in averaged.state_dict().items()}
-            partial = saved.with_suffix(".partial")
-            torch.save(
+            save_state(
+                saved,
                 {
                     "key": belongs,
                     "log": log.rows,
@@ -133,9 +135,7 @@ def fit_network(
                     "averaged": averaged.state_dict(),
                     "optimiser": optimiser.state_dict(),
                 },
-                partial,
             )
-            partial.rename(saved)
             if stale >= method.patience:
                 log.line(f"no better for {method.patience} evaluations: stopping")
                 break
@@ -174,27 +174,3 @@ def predict(network: LinearHeadNet, loader: CropLoader, rows: np.ndarray, view: 
                 cells = network.forward_features(images.to(device, memory_format=torch.channels_last))
             parts.append(network.forward_head(cells.float()).cpu())
     return torch.cat(parts).numpy()
-
-
-def _groups(network: LinearHeadNet, method: FinetuneConfig) -> list[dict]:
-    """Parameters with decay (weights) and without (norms and biases); the head has its own rate."""
-    groups = []
-    for module, peak in ((network.extractor, method.learning_rate), (network.head, method.head_learning_rate)):
-        for decayed in (True, False):
-            chosen = [parameter for parameter in module.parameters() if (parameter.ndim >= 2) == decayed]
-            decay = method.weight_decay if decayed else 0.0
-            groups.append({"params": chosen, "peak": peak, "lr": peak, "weight_decay": decay})
-    return groups
-
-
-def _prefetch(
-    loader: CropLoader, draw: Callable[[int], list[tuple[int, int]]], first: int, steps: int
-) -> Iterator[tuple[int, Tensor]]:
-    """Load two batches ahead of the network."""
-    with ThreadPoolExecutor(1) as pool:
-        ahead = [pool.submit(loader.batch, draw(step)) for step in range(first, min(first + 2, steps))]
-        for step in range(first, steps):
-            images = ahead.pop(0).result()
-            if step + 2 < steps:
-                ahead.append(pool.submit(loader.batch, draw(step + 2)))
-            yield step, images
