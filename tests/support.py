@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
+import csv
 import io
 import struct
 import zlib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import torch
 from PIL import Image, ImageDraw, ImageFilter
 
 from model.backbones import LinearHeadNet, tiny
 from model.checkpoint import FORMAT, CheckpointInfo
 from model.detector import Detector
+from model.faces import Framing
 from model.network import save
+from model.training import data
+from model.training.config import TrainConfig
+from model.training.features import CropLoader
+from model.training.views import box_for
 
 SKIN = (225, 175, 150)
 BACKDROP = (150, 160, 170)
@@ -53,6 +61,45 @@ def crowd(columns: int = 4, rows: int = 3, side: int = 160) -> Image.Image:
         face = draw_face(side, skin=(225 - 4 * index, 175 - 3 * index, 150))
         image.paste(face, (index % columns * side, index // columns * side))
     return image
+
+
+def labelled_faces(
+    folder: Path, counts: Mapping[str, int], *, side: int, skins: int = 10, noise: int = 6, board: int = 0
+) -> Path:
+    """Drawn faces of both labels, so many of each per split, and their table: every other one is of the source `b`.
+
+    Skins and pixels differ by `skins` and `noise` levels either way; what is "generated" carries a fine checkerboard,
+    `board` levels from trough to crest. Beside `manifest.csv` stands `folds.csv`, whose one fold holds out `b`.
+    """
+    rng = np.random.default_rng(0)
+    squares = (np.indices((side, side)).sum(0) % 8 < 4)[..., None] * board - board // 2
+    rows = []
+    for split, count in counts.items():
+        for index in range(count):
+            for label in ("real", "fake"):
+                skin = tuple(int(level) for level in np.array(SKIN) + rng.integers(-skins, skins, 3))
+                pixels = np.asarray(draw_face(side, skin=skin)).astype(int) + rng.integers(
+                    -noise, noise, (side, side, 3)
+                )
+                pixels = pixels + squares if label == "fake" else pixels
+                name = f"{split}_{label}_{index}.png"
+                Image.fromarray(pixels.clip(0, 255).astype(np.uint8)).save(folder / name)
+                source = f"{label}_{'ab'[index % 2]}"
+                rows.append({"path": name, "label": label, "split": split, "source": source, "generator": ""})
+    with (folder / "manifest.csv").open("w", newline="") as stream:
+        writer = csv.DictWriter(stream, fieldnames=list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+    (folder / "folds.csv").write_text("fold,label,source,generator\nb,fake,fake_b,\nb,real,real_b,\n")
+    return folder / "manifest.csv"
+
+
+def whole_pictures(recipe: TrainConfig, side: int) -> tuple[pd.DataFrame, CropLoader]:
+    """The table of a recipe, and a loader of its pictures as they are, `side` wide: no face is looked for."""
+    frame = data.load(recipe.data, seed=0)
+    framing = Framing(**recipe.framing)
+    boxes = [box_for(Image.new("RGB", (side, side)), [], framing)] * len(frame)
+    return frame, CropLoader(frame, boxes, framing, recipe.mean, recipe.std, recipe.seed)
 
 
 def encode(image: Image.Image, container: str = "PNG", **options: Any) -> bytes:

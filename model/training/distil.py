@@ -140,12 +140,14 @@ def _lessons(
             found = list(teacher.tokens(images))
         return [found[place].float() for place in places]
 
-    directions = _directions([tokens(cut(batch)) for batch in batches[:_FIRST]], method.directions)
     side, count = loader.framing.side, teacher.grid**2
     crops = _on_disk(folder / f"{key}-crops.npy", (len(jobs), side, side, 3), np.uint8)
     targets = _on_disk(folder / f"{key}-targets.npy", (len(jobs), count, method.directions * len(places)), np.float16)
     progress = folder / f"{key}.json"
     done = json.loads(progress.read_text()) if progress.is_file() else 0  # batches
+    if done == len(batches):
+        return Lessons(crops, targets)
+    directions = _directions([tokens(cut(batch)) for batch in batches[:_FIRST]], method.directions)
     with ThreadPoolExecutor(1) as pool:
         ahead = pool.map(cut, batches[done:])
         for batch in log.track(range(done, len(batches)), "teacher, batch"):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -9,16 +11,12 @@ from PIL import Image
 
 from model import backbones
 from model.backbones import LinearHeadNet, ViTCells, build
-from model.faces import Framing
 from model.training.axes import fit_axes
 from model.training.config import ConfigError, TrainConfig
 from model.training.data import Fold
-from model.training.data import load as load_table
-from model.training.features import CropLoader
 from model.training.frozen import fit_frozen
 from model.training.progress import Log
-from model.training.views import box_for
-from tests.support import draw_face
+from tests.support import labelled_faces, whole_pictures
 
 
 def small(*, products: tuple[int, ...] = (1,)) -> LinearHeadNet:
@@ -30,33 +28,15 @@ def small(*, products: tuple[int, ...] = (1,)) -> LinearHeadNet:
     return LinearHeadNet(cells, cells.moments.channels).eval()
 
 
-def recipe(folder, count: int = 8) -> TrainConfig:
-    """Faces of either label, the second half of them from a source of their own."""
-    rng = np.random.default_rng(0)
-    rows = ["path,label,split,source,generator"]
-    for split in ("train", "val"):
-        for index in range(count):
-            for label in ("real", "fake"):
-                name = f"{split}_{label}_{index}.png"
-                pixels = np.asarray(draw_face(96)).astype(int) + rng.integers(-20, 20, (96, 96, 3))
-                Image.fromarray(pixels.clip(0, 255).astype(np.uint8)).save(folder / name)
-                rows.append(f"{name},{label},{split},{label}_{'ab'[index * 2 // count]},")
-    (folder / "manifest.csv").write_text("\n".join(rows) + "\n")
-    data = {"root": folder, "manifest": folder / "manifest.csv"}
+def recipe(folder: Path, count: int = 8) -> TrainConfig:
+    data = {"root": folder, "manifest": labelled_faces(folder, {"train": count, "val": count}, side=96, noise=20)}
     return TrainConfig.model_validate(
         {"name": "small", "architecture": "small", "framing": {"side": 64}, "data": data, "method": {"kind": "linear"}}
     )
 
 
-def loaded(config: TrainConfig):
-    frame = load_table(config.data, seed=0)
-    framing = Framing(side=64)
-    boxes = [box_for(Image.new("RGB", (96, 96)), [], framing)] * len(frame)
-    return frame, CropLoader(frame, boxes, framing, config.mean, config.std, config.seed)
-
-
 def test_axes_are_white_on_the_pictures_they_were_fitted_to(tmp_path):
-    frame, loader = loaded(recipe(tmp_path))
+    frame, loader = whole_pictures(recipe(tmp_path), 96)
     network = small()
     digest = fit_axes(network, loader, np.ones(len(frame)), Log(tmp_path, quiet=True))
     with torch.no_grad():
@@ -71,7 +51,7 @@ def test_axes_are_white_on_the_pictures_they_were_fitted_to(tmp_path):
 
 
 def test_a_network_without_products_has_no_axes(tmp_path):
-    frame, loader = loaded(recipe(tmp_path, 2))
+    frame, loader = whole_pictures(recipe(tmp_path, 2), 96)
     for network in (small(products=()), build("tiny")):
         assert fit_axes(network, loader, np.ones(len(frame)), Log(tmp_path, quiet=True)) is None
 
@@ -79,7 +59,7 @@ def test_a_network_without_products_has_no_axes(tmp_path):
 def test_axes_never_look_at_what_a_fold_holds_out(tmp_path, monkeypatch):
     monkeypatch.setitem(backbones.REGISTRY, "small", small)
     config = recipe(tmp_path)
-    frame, loader = loaded(config)
+    frame, loader = whole_pictures(config, 96)
     fold = Fold("b", frame["source"].str.endswith("_b").to_numpy())
 
     def axes(folder: str) -> torch.Tensor:
@@ -99,7 +79,7 @@ def test_axes_never_look_at_what_a_fold_holds_out(tmp_path, monkeypatch):
 def test_features_along_other_axes_are_not_taken_over(tmp_path, monkeypatch):
     monkeypatch.setitem(backbones.REGISTRY, "small", small)
     config = recipe(tmp_path)
-    frame, loader = loaded(config)
+    frame, loader = whole_pictures(config, 96)
     fold = Fold("b", frame["source"].str.endswith("_b").to_numpy())
 
     def weight(folds: list[Fold], folder: str) -> torch.Tensor:
@@ -112,14 +92,14 @@ def test_features_along_other_axes_are_not_taken_over(tmp_path, monkeypatch):
 
 
 def test_folds_that_hold_out_everything_are_refused(tmp_path):
-    frame, loader = loaded(recipe(tmp_path, 2))
+    frame, loader = whole_pictures(recipe(tmp_path, 2), 96)
     with pytest.raises(ConfigError, match="every training picture is held out"):
         fit_axes(small(), loader, np.zeros(len(frame)), Log(tmp_path, quiet=True))
 
 
 @pytest.mark.parametrize("faces", [3, 1000])
 def test_no_more_faces_are_drawn_than_there_are(tmp_path, faces):
-    frame, loader = loaded(recipe(tmp_path, 2))
+    frame, loader = whole_pictures(recipe(tmp_path, 2), 96)
     weights = np.zeros(len(frame))
     weights[:3] = 1
     network = small()

@@ -8,24 +8,20 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from PIL import Image
 from pydantic import ValidationError
 
 from model import backbones
 from model.backbones import LinearHeadNet, ViTCells, build, resnet50
-from model.faces import Framing
 from model.network import save
 from model.training import distil as module
 from model.training.config import IMAGENET_MEAN, IMAGENET_STD, ConfigError, DistilConfig, TrainConfig
 from model.training.data import Fold
-from model.training.data import load as load_table
 from model.training.distil import distil
 from model.training.features import CropLoader
 from model.training.frozen import fit_frozen
 from model.training.progress import Log
 from model.training.run import train
-from model.training.views import box_for
-from tests.support import draw_face, header
+from tests.support import header, labelled_faces, whole_pictures
 
 STUDENT = {"width": 0.0625, "taps": (3, 4)}
 FEW = {"teacher": "", "blocks": [0, 1], "directions": 4, "views": 2, "epochs": 4, "batch_size": 4}
@@ -55,31 +51,18 @@ def registered(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def pictures(tmp_path: Path) -> tuple[pd.DataFrame, CropLoader, TrainConfig]:
-    rng = np.random.default_rng(0)
-    rows = ["path,label,split,source,generator"]
-    for split in ("train", "val"):
-        for index in range(8):
-            for label in ("real", "fake"):
-                name = f"{split}_{label}_{index}.png"
-                skin = tuple(int(level) for level in rng.integers(60, 230, 3))
-                pixels = np.asarray(draw_face(96, skin=skin)).astype(int) + rng.integers(-20, 20, (96, 96, 3))
-                Image.fromarray(pixels.clip(0, 255).astype(np.uint8)).save(tmp_path / name)
-                rows.append(f"{name},{label},{split},{label}_{'ab'[index // 4]},")
-    (tmp_path / "manifest.csv").write_text("\n".join(rows) + "\n")
+    manifest = labelled_faces(tmp_path, {"train": 8, "val": 8}, side=96, skins=80, noise=20)
     config = TrainConfig.model_validate(
         {
             "name": "student",
             "architecture": "resnet50",
             "options": STUDENT,
             "framing": {"side": 64},
-            "data": {"root": tmp_path, "manifest": tmp_path / "manifest.csv"},
+            "data": {"root": tmp_path, "manifest": manifest},
             "method": {"kind": "linear"},
         }
     )
-    frame = load_table(config.data, seed=0)
-    framing = Framing(side=64)
-    boxes = [box_for(Image.new("RGB", (96, 96)), [], framing)] * len(frame)
-    return frame, CropLoader(frame, boxes, framing, config.mean, config.std, config.seed), config
+    return *whole_pictures(config, 96), config
 
 
 def student() -> LinearHeadNet:
@@ -164,7 +147,7 @@ def test_the_teacher_is_not_asked_again(pictures, teacher, tmp_path, monkeypatch
     whole = loader.picture
     monkeypatch.setattr(loader, "picture", lambda row, view: asked.append(row) or whole(row, view))
     distil(method(teacher), student(), loader, np.arange(8), tmp_path, log)
-    assert len(asked) == 4  # one batch, for the directions
+    assert asked == []
 
 
 def test_the_state_of_other_pictures_is_refused(pictures, teacher, tmp_path):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import hashlib
 from pathlib import Path
 from urllib.error import URLError
@@ -37,34 +36,16 @@ from model.training.progress import Log
 from model.training.resnet import load_folded, settle_batch_norms, widen
 from model.training.run import initial_network, train
 from model.training.views import box_for
-from tests.support import draw_face
+from tests.support import labelled_faces, whole_pictures
 
 CONFIGS = Path(checkpoint.__file__).parent / "training" / "configs"
 
 
 @pytest.fixture(scope="module")
 def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A manifest of drawn faces: the "generated" ones carry a fine checkerboard."""
-    root = tmp_path_factory.mktemp("pictures")
-    rng = np.random.default_rng(0)
-    board = (np.indices((160, 160)).sum(0) % 8 < 4)[..., None] * 60
-    rows = []
-    for split, count in (("train", 12), ("val", 6), ("test", 6)):
-        for index in range(count):
-            for label in ("real", "fake"):
-                skin = tuple(int(level) for level in np.array([225, 175, 150]) + rng.integers(-10, 10, 3))
-                pixels = np.asarray(draw_face(160, skin=skin)).astype(int) + rng.integers(-6, 6, (160, 160, 3))
-                pixels = pixels + board - 30 if label == "fake" else pixels
-                name = f"{split}_{label}_{index}.png"
-                Image.fromarray(pixels.clip(0, 255).astype(np.uint8)).save(root / name)
-                source = f"{label}_{'ab'[index % 2]}"
-                rows.append({"path": name, "label": label, "split": split, "source": source, "generator": ""})
-    with (root / "manifest.csv").open("w", newline="") as stream:
-        writer = csv.DictWriter(stream, fieldnames=list(rows[0]))
-        writer.writeheader()
-        writer.writerows(rows)
-    (root / "folds.csv").write_text("fold,label,source,generator\nb,fake,fake_b,\nb,real,real_b,\n")
-    return root
+    """Drawn faces: the "generated" ones carry a fine checkerboard."""
+    counts = {"train": 12, "val": 6, "test": 6}
+    return labelled_faces(tmp_path_factory.mktemp("pictures"), counts, side=160, board=60).parent
 
 
 def config(pictures: Path, method: dict, **changes: object) -> TrainConfig:
@@ -72,14 +53,6 @@ def config(pictures: Path, method: dict, **changes: object) -> TrainConfig:
     return TrainConfig.model_validate(
         {"name": "small", "architecture": "tiny", "framing": {"side": 64}, "data": data, "method": method} | changes
     )
-
-
-def loaded(recipe: TrainConfig) -> tuple[pd.DataFrame, CropLoader]:
-    """The table and a loader of whole pictures, which spares the search for faces."""
-    frame = load_table(recipe.data, seed=0)
-    framing = Framing(side=64)
-    boxes = [box_for(Image.new("RGB", (160, 160)), [], framing)] * len(frame)
-    return frame, CropLoader(frame, boxes, framing, recipe.mean, recipe.std, recipe.seed)
 
 
 def logged(folder: Path) -> pd.DataFrame:
@@ -168,7 +141,7 @@ def test_a_run_that_was_interrupted_ends_with_the_same_weights(
     pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     recipe = config(pictures, GRADIENT | {"epochs": 10, "evaluate_every": 8})
-    frame, loader = loaded(recipe)
+    frame, loader = whole_pictures(recipe, 160)
     average, left = finetune.average, [12]
 
     def run(folder: Path) -> dict[str, torch.Tensor]:
@@ -196,7 +169,7 @@ def test_a_run_that_was_interrupted_ends_with_the_same_weights(
 def test_the_state_of_another_recipe_is_refused(pictures: Path, tmp_path: Path) -> None:
     few = GRADIENT | {"epochs": 1}
     recipe = config(pictures, few)
-    frame, loader = loaded(recipe)
+    frame, loader = whole_pictures(recipe, 160)
     finetune.fit_network(recipe, recipe.method, build("tiny"), frame, loader, tmp_path, Log(tmp_path, quiet=True))
     other = config(pictures, few | {"learning_rate": 1e-3})
     moved = frame.assign(split=frame["split"].replace("test", "train"))
@@ -211,7 +184,7 @@ def test_training_stops_early_and_keeps_the_weights_of_the_best_mean_over_tiers(
     pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     recipe = config(pictures, GRADIENT | {"evaluate_every": 2, "patience": 2})
-    frame, loader = loaded(recipe)
+    frame, loader = whole_pictures(recipe, 160)
     labels = frame.loc[frame["split"] == "val", "label"].to_numpy()
     most = labels * (np.arange(len(labels)) > 1)  # five of six fakes on top, one tied with the real: AUC 11/12
     assert most.sum() == 5
@@ -265,7 +238,7 @@ def test_averaged_weights_are_the_exponential_moving_average() -> None:
 
 def test_training_averages_after_each_step(pictures: Path, tmp_path: Path) -> None:
     recipe = config(pictures, GRADIENT | {"epochs": 0.5, "average_decay": 0.05})  # one step
-    frame, loader = loaded(recipe)
+    frame, loader = whole_pictures(recipe, 160)
     network = build("tiny")
     before = {name: value.clone() for name, value in network.state_dict().items()}
     finetune.fit_network(recipe, recipe.method, network, frame, loader, tmp_path, Log(tmp_path, quiet=True))
