@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from model import metrics, quality
-from model.accuracy import leave_one_out, unseen_real
+from model.accuracy import leave_one_out, unseen_fake, unseen_real
 from model.calibration import FAKE, INCONCLUSIVE, NOT_APPLICABLE, REAL, Thresholds
 from model.checkpoint import CheckpointInfo
 from model.faithfulness import Faithfulness, Whereabouts
@@ -234,7 +234,7 @@ def threshold_note(thresholds: Thresholds) -> str:
 def stated_error_rates(info: CheckpointInfo, verdict: str, thresholds: Thresholds) -> str:
     """How often a verdict like this one is wrong, from the figures in the checkpoint's header.
 
-    For `fake`, photographs that are wrongly flagged; for `real`, generated faces that are flagged, or not; for
+    For `fake`, photographs that are wrongly flagged; for `real`, generated faces that are called real; for
     `inconclusive` and `not_applicable`, how often that is the answer. Sources that were not in training come before
     those that were, and of the evaluation tiers the worst one counts.
 
@@ -267,12 +267,10 @@ def stated_error_rates(info: CheckpointInfo, verdict: str, thresholds: Threshold
 
 
 def _false_alarms(measured: Mapping[str, Any]) -> str:
-    means = {name: tier["mean"] for name, tier in (unseen_real(measured) or {}).items()}
-    means = {name: mean for name, mean in means.items() if mean["value"] is not None}
-    if means:
-        worst = max(means, key=lambda name: means[name]["value"])
-        wrongly = of_hundred(means[worst], "wrongly flagged as AI-generated at this setting")
-        return f"Of 100 photographs of kinds it never saw in training{_DEGRADED[worst]}, {wrongly}."
+    if unseen := _worst_tier(unseen_real(measured)):
+        tier, found = unseen
+        wrongly = of_hundred(found["mean"], "wrongly flagged as AI-generated at this setting")
+        return f"Of 100 photographs of kinds it never saw in training{_DEGRADED[tier]}, {wrongly}."
     tested = _tested(measured, "fpr")
     if not tested:
         return ""
@@ -282,6 +280,13 @@ def _false_alarms(measured: Mapping[str, Any]) -> str:
 
 
 def _missed(measured: Mapping[str, Any]) -> str:
+    if unseen := _worst_tier(unseen_fake(measured)):
+        tier, found = unseen
+        passed = of_hundred(found["mean"], "called real at this setting")
+        return (
+            f"Of 100 AI-generated faces from generators it never saw in training{_DEGRADED[tier]}, {passed}; of the "
+            f"worst of these {found['sources']} sources, about {100 * found['worst']['value']:.0f}."
+        )
     folds = leave_one_out(measured)
     if folds is not None and (mean := folds["tpr_at_1_percent_fpr"]["mean"])["value"] is not None:
         flagged = of_hundred(mean, "flagged at a setting that wrongly flags 1 in 100 photographs")
@@ -298,6 +303,13 @@ def _missed(measured: Mapping[str, Any]) -> str:
         f"Of 100 AI-generated faces from generators it was trained on{_DEGRADED[worst]}, {flagged}; expect fewer of "
         "others."
     )
+
+
+def _worst_tier(found: Mapping[str, Any] | None) -> tuple[str, Mapping[str, Any]] | None:
+    """The evaluation tier whose mean is largest, and its figures; None where no mean is defined."""
+    tiers = {name: tier for name, tier in (found or {}).items() if tier["mean"]["value"] is not None}
+    name = max(tiers, key=lambda each: tiers[each]["mean"]["value"], default=None)
+    return None if name is None else (name, tiers[name])
 
 
 def _undecided(measured: Mapping[str, Any], verdict: str, what: str) -> str:

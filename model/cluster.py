@@ -60,7 +60,9 @@ class ClusterDetector:
 
     def __init__(self, detector: Detector, *, workers: int | None = None) -> None:
         if importlib.util.find_spec("ray") is None:
-            raise ClusterError("the engine ray is not installed. Install it with: pip install 'reality-check[ray]'")
+            raise ClusterError(
+                "the engine ray is not installed. Install it with: pip install -e '.[ray]' -c constraints.txt"
+            )
         self.checkpoint, self.thresholds, self.runtime = detector.checkpoint, detector.thresholds, detector.runtime
         self.workers = workers
 

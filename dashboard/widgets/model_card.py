@@ -92,7 +92,7 @@ _FIGURES = {
     "roc_auc": "ROC AUC",
     "tpr_at_fpr/0.01": "Found at 1 % false alarms",
     "recall": "AI found",
-    "specificity": "Real passed",
+    "specificity": "Real not flagged",
     "accuracy": "Accuracy",
     "ece": "Calibration error",
 }

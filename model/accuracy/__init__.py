@@ -6,7 +6,7 @@ its content: pictures, weights, calibration, thresholds, arithmetic and code. A 
 an interrupted one continues, and what a checkpoint's header says of it may change in between.
 """
 
-from model.accuracy._figures import leave_one_out, unseen_real
+from model.accuracy._figures import leave_one_out, unseen_fake, unseen_real
 from model.accuracy._measure import Material, load, measure, real_vs_real
 from model.accuracy._page import TARGETS, Target, met, page, said, targets
 
@@ -22,5 +22,6 @@ __all__ = [
     "real_vs_real",
     "said",
     "targets",
+    "unseen_fake",
     "unseen_real",
 ]

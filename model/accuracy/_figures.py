@@ -8,7 +8,7 @@ from typing import Any
 from model.metrics import mean_of
 from model.tiers import TIERS
 
-LEAVE_ONE_OUT, UNSEEN_REAL = "leave_one_out", "unseen_real"  # entries of a header's metrics
+LEAVE_ONE_OUT, UNSEEN_REAL, UNSEEN_FAKE = "leave_one_out", "unseen_real", "unseen_fake"  # entries of a header's metrics
 
 Figure = dict[str, Any]  # value, low, high; a reason where there is none
 
@@ -39,11 +39,19 @@ def unseen_real(measured: Mapping[str, Any]) -> dict[str, Any] | None:
         By evaluation tier: `sources`, their number, `mean` (each source counts the same) and `worst` with its source
         as `of`.
     """
-    sources = entries(measured.get(UNSEEN_REAL))
+    return _by_tier(measured.get(UNSEEN_REAL))
+
+
+def unseen_fake(measured: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Shares of AI-generated faces of unseen sources that were called real, as `unseen_real` gives its figures."""
+    return _by_tier(measured.get(UNSEEN_FAKE))
+
+
+def _by_tier(found: object) -> dict[str, Any] | None:
+    sources = entries(found)
     names = [name for name in TIERS if any(name in rates for rates in sources.values())]
     tiers = {name: {source: rates.get(name) for source, rates in sources.items() if name in rates} for name in names}
-    found = {name: {"sources": len(rates)} | _mean_and_worst(rates, max) for name, rates in tiers.items()}
-    return found or None
+    return {name: {"sources": len(rates)} | _mean_and_worst(rates, max) for name, rates in tiers.items()} or None
 
 
 def entries(found: object) -> dict[str, Mapping[str, Any]]:

@@ -133,7 +133,8 @@ _INTRODUCTION = """\
 What each checkpoint does on faces that it was not trained on, with 95 % intervals in brackets: Wilson's for shares of
 pictures, a bootstrap for all other figures; means over sources and differences are recovered from the intervals of
 their parts. *Clean* are the pictures as they are, *web* copies of at most 768 px and JPEG 60, *hard* copies of at most
-512 px and JPEG 40. At the checkpoint's own threshold an AI-generated face that was found inconclusive counts as missed.
+512 px and JPEG 40. At the checkpoint's own threshold a picture is either flagged as AI-generated or not: an
+AI-generated face that was found inconclusive counts as missed, a photograph that was found inconclusive as right.
 At p = 0.5 nothing is inconclusive; these figures stand beside those of classifiers that know no other threshold, and
 their targets are what was published for an earlier ResNet-50 classifier on its own pictures. A target is met by the
 figure itself, not by its interval."""
@@ -180,7 +181,7 @@ def _deliveries_section(found: Mapping[str, Any]) -> list[str]:
     return [
         "### Eight deliveries",
         f"{found['pictures']} test pictures were passed on in eight ways. {said(found['flipped'])} of them were called "
-        f"real in one copy and AI-generated in another ({flips}).{kept}",
+        f"real in one copy and AI-generated in another ({flips}).{kept} *Inconclusive* that stays so counts as kept.",
         _table(("Delivery", "What it does", "Verdict kept"), rows),
     ]
 
@@ -237,7 +238,10 @@ def _unseen_section(found: Mapping[str, Any] | None) -> list[str]:
         (name.replace("_", " "), str(next(iter(rates.values()))["n"]), *(said(rates.get(tier)) for tier in TIERS))
         for name, rates in sources.items()
     ]
-    text = "Share flagged as AI-generated at the threshold, each source by a detector that never saw it in training."
+    text = (
+        "Share flagged as AI-generated at the threshold, each source by a detector that never saw it in training. The "
+        "threshold had to keep 1 % on all of these pictures together, too."
+    )
     return [title, text, _table(("Source", "Photographs", *TIERS), rows)]
 
 

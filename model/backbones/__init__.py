@@ -5,7 +5,8 @@ logit is then, exactly, a bias plus a sum of one signed contribution per cell (s
 the grid equals that map up to scale (Zhou et al. 2016, "Learning Deep Features for Discriminative Localization";
 Selvaraju et al. 2017, "Grad-CAM").
 
-- `resnet50`: torchvision's ResNet-50; the cells are the last stage's 7 x 7 grid (at 224 px).
+- `resnet50`: torchvision's ResNet-50; the cells are the last stage's 7 x 7 grid (at 224 px), or hold moments and
+  products of the pixels of several stages.
 - `densenet121`: torchvision's DenseNet-121; the cells are its last 7 x 7 grid.
 - `efficientnet_lite`: EfficientNet-Lite0, 1 or 2; the cells are its last 7 x 7 grid.
 - `clip_vit_b16`: the image tower of CLIP ViT-B/16 (Radford et al. 2021), cut after a middle block; the cells are the

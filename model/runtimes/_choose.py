@@ -83,7 +83,7 @@ def load(
         return _with_torch(info, network, name, precision, threads)
     if not _installed(name):
         raise RuntimeRefusedError(
-            f"the runtime {name} is not installed. Install it with: pip install 'reality-check[{name}]'"
+            f"the runtime {name} is not installed. Install it with: pip install -e '.[{name}]' -c constraints.txt"
         )
     if name == "onnxruntime" and precision == "bf16":
         raise RuntimeRefusedError("onnxruntime computes fp32 and int8 on processors. For bf16 use torch or openvino.")

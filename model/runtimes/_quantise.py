@@ -40,7 +40,8 @@ def quantised(info: CheckpointInfo, graph: Path) -> Path:
     if not path.exists():
         if importlib.util.find_spec("onnxruntime") is None:
             raise RuntimeRefusedError(
-                "int8 graphs are made by onnxruntime. Install it with: pip install 'reality-check[onnxruntime]'"
+                "int8 graphs are made by onnxruntime. Install it with: "
+                "pip install -e '.[onnxruntime]' -c constraints.txt"
             )
         write_once(path, lambda partial: _quantise(graph, ranges, partial))
     return path
@@ -48,7 +49,7 @@ def quantised(info: CheckpointInfo, graph: Path) -> Path:
 
 def _ranges(info: CheckpointInfo) -> dict[str, tuple[float, float]]:
     path = ranges_path(info)
-    advice = f"Make it with: python -m model.training.ranges {info.name}"
+    advice = f"Make it with: python -m model.training.ranges {info.name} --data FOLDER"
     try:
         entry = json.loads(path.read_text("utf-8"))
         if entry["format"] != _FORMAT or entry["checkpoint_sha256"] != info.sha256:

@@ -175,7 +175,11 @@ def _measured(sets: Mapping[str, Any]) -> list[str]:
     out.append(_row(["Verdict given (not inconclusive)", *shares]))
     right = [rate(figures.get("decided", {}).get("accuracy")) for figures in sets.values()]
     out.append(_row(["Verdicts that were right", *right]))
-    return [*out, "\n95 % intervals in brackets. Written by `reality-check evaluate` at the checkpoint's threshold.\n"]
+    return [
+        *out,
+        "\n95 % intervals in brackets. Measured by `reality-check evaluate` at the checkpoint's threshold for "
+        "*fake*: an inconclusive photograph counts as right there, an inconclusive fake as missed.\n",
+    ]
 
 
 def _groups(sets: Mapping[str, Any]) -> list[str]:
@@ -194,7 +198,11 @@ def _groups(sets: Mapping[str, Any]) -> list[str]:
 def _leave_one_out(folds: Mapping[str, Any]) -> list[str]:
     if not folds:
         return []
-    out = ["### Leave-one-out: the same recipe on generators and photographs it never saw\n"]
+    out = [
+        "### Leave-one-out: the same recipe on generators and photographs it never saw\n",
+        "Tested on all pictures that were removed, joined by the FFHQ photographs of the test split, whose source "
+        "stays in training.\n",
+    ]
     head = ["removed from training, then tested", "ROC AUC", "recall at 1 % false positives", "real", "fake"]
     out += _table_head(head)
     for name, fold in folds.items():
@@ -215,7 +223,8 @@ def _unseen(metrics: Mapping[str, Any]) -> list[str]:
     """Wrong verdicts on unseen sources, as `model.training.calibrate.unseen_entries` gives them."""
     out = [
         "### The thresholds on sources it never saw\n",
-        "From the leave-one-out refits: each picture is judged by the fit that was made without its source.\n",
+        "From the leave-one-out refits: each picture is judged by the fit that was made without its source. The "
+        "threshold for *fake* had to keep its limit on these photographs together, too.\n",
         *_table_head(["wrong verdict", "tier", "sources", "images", "all images", "mean of sources", "worst source"]),
     ]
     length = len(out)

@@ -211,7 +211,7 @@ def test_a_cell_shows_exactly_its_images_by_certainty(app_home: Path, cell: str)
 
 def test_a_card_says_what_its_picture_is_and_how_it_was_judged(app_home: Path) -> None:
     run = kept()
-    for cell, title in (("FP", "False alarm"), ("TN", "Real passed")):
+    for cell, title in (("FP", "False alarm"), ("TN", "Real not flagged")):
         marks = (":green[:material/check:]", ":red[:material/close:]")
         cards = [entry.value for entry in visit(run, only_cell=cell).markdown if entry.value.startswith(marks)]
         assert cards

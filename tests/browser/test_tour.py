@@ -187,7 +187,7 @@ def test_evaluate_explains_labels_measures_and_reports(visitor: Page, server: Se
     box = cell.bounding_box()
     assert box is not None
     page.mouse.click(box["x"] + box["width"] * 0.4, box["y"] + box["height"] * 0.35)  # true negatives
-    expect(page.get_by_role("radio", name=re.compile("Real passed"))).to_be_checked()
+    expect(page.get_by_role("radio", name=re.compile("Real not flagged"))).to_be_checked()
     for tab in ("Groups", "Calibration"):
         page.get_by_role("tab", name=tab).click()
         idle(page)

@@ -76,7 +76,7 @@ def test_what_workers_cannot_read_is_refused(tiny_checkpoint: Path, picture: Cal
 def test_without_ray_the_engine_says_how_to_install_it(tiny_checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     detector = Detector.load(tiny_checkpoint)
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(cluster.ClusterError, match=r"pip install 'reality-check\[ray\]'"):
+    with pytest.raises(cluster.ClusterError, match=r"pip install -e '\.\[ray\]'"):
         cluster.ClusterDetector(detector)
 
 

@@ -299,7 +299,7 @@ def test_a_runtime_that_is_not_installed_says_how_to_install_it(
 ) -> None:
     found = importlib.util.find_spec
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "openvino" else found(name))
-    with pytest.raises(RuntimeRefusedError, match=r"pip install 'reality-check\[openvino\]'"):
+    with pytest.raises(RuntimeRefusedError, match=r"pip install -e '\.\[openvino\]'"):
         runtimes.load(info, tiny_network, "openvino")
     assert "openvino" not in runtimes.available()
 

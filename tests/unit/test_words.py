@@ -70,7 +70,16 @@ def test_fake_falls_back_to_test_photographs_and_warns() -> None:
     assert "kinds it was trained on, fewer than 1 is wrongly flagged" in said("fake", test=TEST)
 
 
-def test_real_states_how_many_unseen_fakes_are_flagged() -> None:
+def test_real_states_how_many_unseen_fakes_are_called_real_in_the_worst_tier() -> None:
+    text = said("real", test=TEST, leave_one_out=FOLDS, unseen_fake=UNSEEN)
+    assert text == (
+        "Of 100 AI-generated faces from generators it never saw in training, badly degraded, about 4 are called real "
+        "at this setting (4.0 %, 95 % interval 2.6 to 6.1 %); of the worst of these 2 sources, about 5. From the card "
+        "of tiny_one on the Models page."
+    )
+
+
+def test_real_falls_back_to_how_many_unseen_fakes_are_flagged() -> None:
     text = said("real", test=TEST, leave_one_out=FOLDS, unseen_real=UNSEEN)
     assert "Of 100 AI-generated faces from generators it never saw in training, about 46 are flagged" in text
     assert "(46.0 %, 95 % interval 38.9 to 53.1 %)" in text
@@ -103,6 +112,7 @@ def test_thresholds_set_by_hand_are_not_covered() -> None:
         {"test": {"roc_auc": rate(0.9)}},
         {"test": {"fpr": rate(None), "recall": rate(None), "outcomes": {}}},
         {"leave_one_out": {"one": {"roc_auc": rate(0.9)}}, "unseen_real": {"press": {"clean": rate(None)}}},
+        {"unseen_fake": {"press": {"clean": rate(None)}}},
     ],
 )
 def test_what_was_not_measured_is_not_stated(verdict: str, metrics: dict[str, Any]) -> None:

@@ -77,7 +77,11 @@ def at_threshold(measured: Measured, at: Mapping[str, Any]) -> None:
     with st.grid(5, min_column_width=150):
         card("AI-generated found", at["recall"], "Recall: flagged among the AI-generated.")
         card("False alarms", at["fpr"], "False positive rate: flagged among the real photographs.")
-        card("Specificity", at["specificity"], "Real photographs that passed: 1 less the false alarms.")
+        card(
+            "Specificity",
+            at["specificity"],
+            "Real photographs that were not flagged, inconclusive ones included: 1 less the false alarms.",
+        )
         card("Balanced accuracy", at["balanced_accuracy"], "Mean of recall and specificity; a coin gives 50 %.")
         card("Accuracy", at["accuracy"], "Right answers; depends on the mix of this set.")
         card("F1", at["f1"], "Harmonic mean of precision and recall; depends on the mix of this set.")

@@ -13,7 +13,7 @@ from dashboard.widgets import pictures
 from dashboard.widgets.evaluation import state
 
 PAGE = 12
-CELL_TITLES = {"FP": "False alarms", "FN": "Missed AI", "TP": "AI found", "TN": "Real passed"}
+CELL_TITLES = {"FP": "False alarms", "FN": "Missed AI", "TP": "AI found", "TN": "Real not flagged"}
 _ALL = "all"
 _ORDERS = {
     "wrong": "Most wrong first",
