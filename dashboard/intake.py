@@ -14,7 +14,7 @@ from typing import Protocol
 
 from dashboard.settings import Settings, sample_dir
 from model.imaging import SUFFIXES
-from model.sources import ImageSource, MemorySource, Source, SourceError, SourceSet, ZipLimits, from_zip
+from model.sources import ImageSource, MemorySource, Source, SourceError, SourceSet, ZipLimits, from_zip, renamed
 
 IMAGE_TYPES = sorted(suffix.removeprefix(".") for suffix in SUFFIXES)
 # What browsers are asked to offer: everything they know as an image, and what some of them do not.
@@ -89,10 +89,10 @@ def from_uploads(files: Sequence[Upload], settings: Settings, *, folder: Path | 
         found = _archive(file, name, number, folder, settings)
         # Several archives, or an archive beside loose files: the archive's name keeps their members apart.
         prefix = f"{found.root}/" if len(files) > 1 else ""
-        sources += [_renamed(source, prefix + source.name) for source in found]
+        sources += [renamed(source, prefix + source.name) for source in found]
         skipped += [(prefix + entry, reason) for entry, reason in found.skipped]
     root = Path(_safe_name(archives[0].name)).stem if len(files) == 1 and archives else ""
-    return SourceSet(_unique(sources), skipped, root=root)
+    return SourceSet(sources, skipped, root=root)
 
 
 def roots(settings: Settings) -> list[ServerPlace]:
@@ -180,24 +180,3 @@ def _safe_name(name: str) -> str:
     parts = [part for part in PurePosixPath(name.replace("\\", "/")).parts if part not in ("/", "..", ".")]
     text = "/".join(parts) or "unnamed"
     return "".join(character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in text)
-
-
-def _renamed(source: ImageSource, name: str) -> ImageSource:
-    if name == source.name:
-        return source
-    if isinstance(source, Source):
-        return Source(name, source.location, source.member, source.archive)
-    return MemorySource(name, source.read())
-
-
-def _unique(sources: list[ImageSource]) -> list[ImageSource]:
-    """The same sources; a name that occurs again gets a number before its suffix."""
-    seen: dict[str, int] = {}
-    out = []
-    for source in sources:
-        count = seen[source.name] = seen.get(source.name, 0) + 1
-        path = PurePosixPath(source.name)
-        out.append(
-            source if count == 1 else _renamed(source, str(path.with_name(f"{path.stem} ({count}){path.suffix}")))
-        )
-    return out

@@ -10,13 +10,14 @@ import glob
 import io
 import itertools
 import os
+import posixpath
 import stat
 import struct
 import threading
 import zipfile
 import zlib
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, is_dataclass, replace
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import IO, Any, Protocol, overload
 
@@ -123,6 +124,27 @@ class MemorySource:
         return within(self.data, max_bytes, self.name)
 
 
+@dataclass(frozen=True)
+class _Renamed:
+    """A caller's own source under another name."""
+
+    name: str
+    source: ImageSource = field(repr=False)
+
+    def read(self, max_bytes: int = MAX_BYTES) -> bytes:
+        """Bytes of the file."""
+        return self.source.read(max_bytes)
+
+
+def renamed(source: ImageSource, name: str) -> ImageSource:
+    """The same image under another name, unread; a source of ours keeps its type."""
+    if name == source.name:
+        return source
+    if is_dataclass(source):
+        return replace(source, name=name)  # type: ignore[unreachable] # to mypy no protocol is ever a dataclass
+    return _Renamed(name, source)
+
+
 class Archive:
     """A ZIP file that stays open for its sources and is closed with the last of them.
 
@@ -213,7 +235,8 @@ class SourceSet(Sequence[ImageSource]):
     Attributes
     ----------
     sources : list
-        `Source`, `MemorySource` or `model.remote.RemoteSource`, names unique.
+        `Source`, `MemorySource` or `model.remote.RemoteSource`, names unique: one that occurs again (in several
+        uploads, or where letters cannot be shown) gets a number before its suffix.
     skipped : list of (name, reason)
         Files that were found and are not among the sources.
     root : str
@@ -221,7 +244,7 @@ class SourceSet(Sequence[ImageSource]):
     """
 
     def __init__(self, sources: Iterable[ImageSource] = (), skipped: Iterable[Skipped] = (), *, root: str = "") -> None:
-        self.sources = list(sources)
+        self.sources = _told_apart(list(sources))
         self.skipped = list(skipped)
         self.root = root
 
@@ -242,6 +265,26 @@ class SourceSet(Sequence[ImageSource]):
     def __repr__(self) -> str:
         """Show counts only: names may be private."""
         return f"SourceSet({len(self.sources)} sources, {len(self.skipped)} skipped, root={self.root!r})"
+
+
+def _told_apart(sources: list[ImageSource]) -> list[ImageSource]:
+    """The same sources with unique names; the first of a name keeps it."""
+    taken = {source.name for source in sources}
+    if len(taken) == len(sources):
+        return sources
+    numbers: dict[str, Iterator[int]] = {}
+    out = []
+    for source in sources:
+        if source.name not in numbers:
+            numbers[source.name] = itertools.count(2)
+            out.append(source)
+            continue
+        stem, suffix = posixpath.splitext(source.name)
+        names = (f"{stem} ({number}){suffix}" for number in numbers[source.name])
+        name = next(name for name in names if name not in taken)
+        taken.add(name)
+        out.append(renamed(source, name))
+    return out
 
 
 def from_path(path: str | os.PathLike[str], limits: ZipLimits | None = None) -> SourceSet:
@@ -327,7 +370,8 @@ def from_folder(path: str | os.PathLike[str]) -> SourceSet:
         if where == root:
             raise SourceError(f"{root}: cannot be listed ({failure.strerror}).")
         skipped.append((_shown(root, where), f"the folder cannot be listed ({failure.strerror})"))
-    return SourceSet(sorted(sources, key=lambda source: source.name), sorted(skipped), root=real_root.name)
+    sources.sort(key=_by_name)
+    return SourceSet(sources, sorted(skipped), root=real_root.name)
 
 
 def from_zip(file: str | os.PathLike[str] | IO[bytes], limits: ZipLimits | None = None) -> SourceSet:
@@ -379,7 +423,8 @@ def from_zip(file: str | os.PathLike[str] | IO[bytes], limits: ZipLimits | None 
         )
     if bombs and not sources:
         raise SourceError(f"{archive.name}: refused as a decompression bomb: {skipped[-1][0]} {skipped[-1][1]}.")
-    return SourceSet(sorted(sources, key=lambda source: source.name), sorted(skipped), root=location.stem)
+    sources.sort(key=_by_name)
+    return SourceSet(sources, sorted(skipped), root=location.stem)
 
 
 def _refusal_of_file(location: Path, real_root: Path) -> str | None:
@@ -444,6 +489,11 @@ def _hidden(name: str) -> str | None:
 
 def _is_clutter(name: str) -> bool:
     return name.lower() in CLUTTER or name.startswith("._")
+
+
+def _by_name(source: Source) -> tuple[str, str, str]:
+    """What sorts sources, those of one name in the same order every time."""
+    return source.name, str(source.location), source.member or ""
 
 
 def _shown(root: Path, location: Path) -> str:

@@ -110,6 +110,50 @@ def test_names_are_shown_in_valid_utf8_on_one_line(tmp_path):
     assert source.read() == b"x"
 
 
+def folder_of(path, names):
+    path.mkdir()
+    for name in names:
+        (path / os.fsdecode(name)).write_bytes(name)
+    return path
+
+
+@pytest.mark.parametrize("way", ["folder", "glob", "ZIP", "list"])
+def test_names_that_look_alike_when_shown_are_told_apart(tmp_path, way):
+    names = [b"M\xf6ller.jpg", b"M\xfcller.jpg"]  # in Latin-1
+    if way == "folder":
+        found = from_folder(folder_of(tmp_path / "set", names))
+    elif way == "glob":
+        found = from_glob(f"{folder_of(tmp_path / 'set', names)}/*.jpg")
+    elif way == "ZIP":
+        names = [b"M\x01ller.jpg", b"M\x02ller.jpg"]
+        found = from_zip(make_zip(tmp_path / "x.zip", [(name.decode(), name) for name in reversed(names)]))
+    else:
+        found = SourceSet(MemorySource("M\ufffdller.jpg", name) for name in names)
+    assert [source.name for source in found] == ["M\ufffdller.jpg", "M\ufffdller (2).jpg"]
+    assert [source.read() for source in found] == names  # in the same order every time
+
+
+def test_a_number_is_given_to_no_two_sources():
+    class Own:
+        name = "a.b/x.jpg"
+
+        def read(self, max_bytes=0):
+            return b"own"
+
+    names = ["a.b/x.jpg", "a.b/x.jpg", "a.b/x (2).jpg", "", "", ".jpg", ".jpg"]
+    found = SourceSet([*(MemorySource(name, name.encode()) for name in names), Own()])
+    expected = ["a.b/x.jpg", "a.b/x (3).jpg", "a.b/x (2).jpg", "", " (2)", ".jpg", ".jpg (2)", "a.b/x (4).jpg"]
+    assert [source.name for source in found] == expected
+    assert [source.read() for source in found] == [*map(str.encode, names), b"own"]
+    assert [source.name for source in SourceSet(found)] == expected
+
+
+def test_a_source_is_renamed_unread(tmp_path):
+    source = Source("x.jpg", tmp_path / "gone.zip", "y.jpg", Archive(tmp_path / "gone.zip"))
+    _, other = SourceSet([source, source])
+    assert other == Source("x (2).jpg", source.location, "y.jpg") and other.archive is source.archive
+
+
 def test_missing_folder_and_file_are_clear_errors(tmp_path):
     with pytest.raises(SourceError, match="is not a folder"):
         from_folder(tmp_path / "none")
