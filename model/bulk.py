@@ -36,7 +36,7 @@ from model.detector import READ_AHEAD, Readable
 from model.results import COLUMNS, TEXT_COLUMNS, rows_to_frame, unguard_text, write_csv
 
 SUFFIXES = (".csv", ".parquet")
-_CHUNK = 2000  # images per piece while the table is written; bounds memory
+_CHUNK = 2000  # images per piece while a table is written, rows while it is read; bounds memory
 _Row = dict[str, Any]  # as made by `ImageResult.rows`
 Known = Callable[[Sequence[Readable]], Iterable[tuple[str, list[_Row]]]]
 
@@ -142,13 +142,11 @@ def run(
     summary = Summary()
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
-        goes_on = resume and interrupted(out)
-        with open(journal_path, "rb+" if goes_on else "wb+") as file:
+        if resume and not interrupted(out) and out.exists():
+            _take_over(out, detector)
+        with open(journal_path, "rb+" if resume and interrupted(out) else "wb+") as file:
             journal = _Journal(file, detector)
-            if goes_on:
-                journal.recover(out, batch_size)
-            elif resume and out.exists():
-                _take_over(journal, out, journal_path)
+            journal.recover(out, batch_size)
             left = [source for source in sources if not journal.holds(source)]
             if known is not None and not journal.judged:
                 taken = journal.take(known(left))
@@ -214,6 +212,11 @@ def journalled(out: Path, *, batch_size: int | None = None) -> pd.DataFrame:
 
 def _journal_of(out: Path) -> Path:
     return out.with_name(out.name + ".journal")
+
+
+def _partial(path: Path) -> Path:
+    """Where a file is written until it is whole."""
+    return path.with_name(path.name + ".partial")
 
 
 def _entries(file: IO[bytes]) -> Iterator[tuple[int, int, dict[str, Any]]]:
@@ -313,40 +316,52 @@ class _Journal:
             self.judged = True
 
 
-def _take_over(journal: _Journal, out: Path, journal_path: Path) -> None:
-    """Copy a finished table into a new journal, which does not outlive a refusal: it would pass for an interruption."""
+def _take_over(out: Path, detector: Judge) -> None:
+    """Make a journal of a finished table, whole or not at all: a part of it would pass for an interrupted run."""
+    partial = _partial(_journal_of(out))
     try:
-        for name, rows in _table_entries(out):
-            journal.check(rows, out)
-            journal.append(name, rows, known=True)
-    except BulkError:
-        journal_path.unlink()
+        with partial.open("wb+") as file:
+            journal = _Journal(file, detector)
+            for name, group in groupby(_table_rows(out), key=lambda row: str(row["path"])):
+                rows = list(group)
+                journal.check(rows, out)
+                journal.append(name, rows, known=True)
+        os.replace(partial, _journal_of(out))
+    except BaseException:
+        partial.unlink(missing_ok=True)
         raise
 
 
-def _table_entries(out: Path) -> Iterator[tuple[str, list[_Row]]]:
-    """Name and rows of every image in a finished table."""
+def _table_rows(out: Path) -> Iterator[_Row]:
+    """Rows of a finished table as `ImageResult.rows` made them, a piece at a time."""
     try:
-        if out.suffix.lower() == ".csv":
-            # As text, then through Python's own float: pandas' parser is fast rather than exact.
-            frame = pd.read_csv(out, dtype=str, keep_default_na=False, na_values=[""])
-            for name in COLUMNS:
-                frame[name] = frame[name].map(unguard_text if name in TEXT_COLUMNS else float, na_action="ignore")
-        else:
-            frame = pd.read_parquet(out)
-        typed = rows_to_frame(frame.to_dict("records"))
+        for frame in _csv_pieces(out) if out.suffix.lower() == ".csv" else _parquet_pieces(out):
+            typed = rows_to_frame(frame.to_dict("records"))
+            piece = typed.astype(object).where(typed.notna(), None)
+            for text in ("path", "sha256", "format"):
+                piece[text] = piece[text].map(lambda cell: "" if cell is None else cell)
+            yield from ({str(key): value for key, value in row.items()} for row in piece.to_dict("records"))
     except (ValueError, KeyError, pa.ArrowException) as error:
         raise BulkError(f"{out}: is not a table of results ({error}). Choose another output.") from error
-    table = typed.astype(object).where(typed.notna(), None)
-    for text in ("path", "sha256", "format"):
-        table[text] = table[text].map(lambda cell: "" if cell is None else cell)
-    rows = ({str(key): value for key, value in row.items()} for row in table.to_dict("records"))
-    for name, group in groupby(rows, key=lambda row: str(row["path"])):
-        yield name, list(group)
+
+
+def _csv_pieces(out: Path) -> Iterator[pd.DataFrame]:
+    # As text, then through Python's own float: pandas' parser is fast rather than exact.
+    with pd.read_csv(out, dtype=str, keep_default_na=False, na_values=[""], chunksize=_CHUNK) as pieces:
+        for frame in pieces:
+            for name in COLUMNS:
+                frame[name] = frame[name].map(unguard_text if name in TEXT_COLUMNS else float, na_action="ignore")
+            yield frame
+
+
+def _parquet_pieces(out: Path) -> Iterator[pd.DataFrame]:
+    with pq.ParquetFile(out) as file:
+        for batch in file.iter_batches(batch_size=_CHUNK):
+            yield batch.to_pandas()
 
 
 def _write_table(journal: _Journal, names: list[str], out: Path, summary: Summary) -> None:
-    partial = out.with_name(out.name + ".partial")
+    partial = _partial(out)
     writer: pq.ParquetWriter | None = None
     with partial.open("wb") as file:
         for first in range(0, max(len(names), 1), _CHUNK):

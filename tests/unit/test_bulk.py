@@ -12,7 +12,7 @@ import pytest
 from model import bulk
 from model.calibration import Thresholds
 from model.detector import Detector
-from model.results import COLUMNS, ImageResult, to_frame
+from model.results import COLUMNS, ImageResult, rows_to_frame, to_frame, write_csv, write_parquet
 from model.sources import MemorySource
 
 Picture = Callable[..., bytes]
@@ -167,6 +167,63 @@ def test_a_finished_table_is_taken_over_but_for_new_changed_and_unreadable_files
     assert again.judged == 3  # the new one, the changed one, and the one that could not be read
     bulk.run(fragile(tiny_checkpoint), changed, fresh)
     pd.testing.assert_frame_equal(table(out), table(fresh), check_exact=True)
+
+
+def test_an_interrupted_take_over_is_begun_again(
+    sources: list[MemorySource], tiny_checkpoint: Path, one_face: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out, append = tmp_path / "out.csv", bulk._Journal.append
+
+    def stops(journal: bulk._Journal, *about, **more) -> None:
+        if len(journal.places) == 3:
+            raise KeyboardInterrupt
+        append(journal, *about, **more)
+
+    bulk.run(fragile(tiny_checkpoint), sources, out)
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(bulk._Journal, "append", stops)
+        bulk.run(fragile(tiny_checkpoint), sources, out, resume=True)
+    assert list(tmp_path.iterdir()) == [out]
+    (tmp_path / "out.csv.journal.partial").write_bytes(b'{"name": "of one that was killed')
+    again = fragile(tiny_checkpoint)
+    bulk.run(again, sources, out, resume=True)
+    assert again.judged == 1  # the one that could not be read
+    assert list(tmp_path.iterdir()) == [out]
+
+
+def test_a_run_that_began_anew_goes_on_without_the_table_it_replaces(
+    detector: Detector, sources: list[MemorySource], tiny_checkpoint: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "out.csv"
+    bulk.run(detector.with_thresholds(Thresholds(0.1, 0.9, custom=True)), sources, out)
+    with pytest.raises(Interrupted):
+        bulk.run(fragile(tiny_checkpoint, left=1), sources, out)
+    again = fragile(tiny_checkpoint)
+    bulk.run(again, sources, out, resume=True)
+    assert again.judged == len(sources)
+
+
+@pytest.mark.parametrize("suffix", bulk.SUFFIXES)
+def test_a_table_is_taken_over_piece_by_piece(
+    detector: Detector, sources: list[MemorySource], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, suffix: str
+) -> None:
+    out, sizes = tmp_path / ("out" + suffix), []
+
+    def counted(rows: list[dict]) -> pd.DataFrame:
+        sizes.append(len(rows))
+        return rows_to_frame(rows)
+
+    rows = [row for result in detector.classify_many(sources) for row in result.rows()]
+    rows[1:2] = [rows[1] | {"face": face, "faces": 4} for face in range(4)]  # of one image, in several pieces
+    frame = rows_to_frame(rows)
+    (write_csv if suffix == ".csv" else write_parquet)(frame, out)
+    before = table(out)
+    monkeypatch.setattr(bulk, "_CHUNK", 2)
+    monkeypatch.setattr(bulk, "rows_to_frame", counted)
+    summary = bulk.run(detector, sources, out, resume=True)
+    assert summary.taken_over == len(sources) - 1
+    assert max(sizes) == 5 < len(rows)  # of two images, when they are written
+    pd.testing.assert_frame_equal(table(out), before, check_exact=True)
 
 
 def as_known(table: Path) -> bulk.Known:
