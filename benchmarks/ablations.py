@@ -9,11 +9,11 @@ then is a fit on other columns of the same pictures. Features are kept in `--cac
 from __future__ import annotations
 
 import argparse
-import hashlib
 import sys
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -29,10 +29,12 @@ from dashboard.settings import ROOT
 from model.backbones import ViTCells
 from model.checkpoint import CheckpointError
 from model.detector import Detector
+from model.files import write_whole
 from model.metrics import roc_auc
 from model.training import data
 from model.training.config import ConfigError, DataConfig
 from model.training.features import BATCH, CropLoader
+from model.training.identity import digest
 from model.training.leave_one_out import leave_one_out
 from model.training.progress import Log
 
@@ -146,8 +148,7 @@ def features(detector: Detector, frame: pd.DataFrame, loader: CropLoader, cache:
     """All parts of all blocks of every picture: (N, blocks, columns), float16."""
     extractor = detector.network.extractor
     assert isinstance(extractor, ViTCells)
-    names = "\n".join(frame["name"])
-    key = hashlib.sha256(f"{detector.checkpoint.sha256}\n{names}".encode()).hexdigest()[:16]
+    key = digest(detector.checkpoint.sha256, *loader.pictures)[:16]
     batches = [
         [(row, "clean") for row in range(first, min(first + BATCH, len(frame)))]
         for first in range(0, len(frame), BATCH)
@@ -160,9 +161,7 @@ def features(detector: Detector, frame: pd.DataFrame, loader: CropLoader, cache:
             if not path.exists():
                 loaded = pool.map(loader.batch, batches[first // BATCH : (first + _CHUNK) // BATCH])
                 found = torch.cat([_parts(extractor, images, directions) for images in loaded])
-                partial = path.with_suffix(".partial.npy")
-                np.save(partial, found.numpy().astype(np.float16))
-                partial.rename(path)
+                write_whole(path, partial(np.save, arr=found.numpy().astype(np.float16)))
             parts.append(np.load(path))
     return np.concatenate(parts)
 
@@ -234,7 +233,7 @@ def figures(
     frame: pd.DataFrame, folds: Sequence[data.Fold], refit: Callable[[np.ndarray], np.ndarray], log: Log
 ) -> tuple[float, float, float, float]:
     """Leave-one-out mean AUC, mean recall at 1 % false positives and worst AUC; AUC on `test` of a fit on all."""
-    measured = [own for fold in folds for own in leave_one_out(frame, [fold], refit, log).values()]
+    measured = [leave_one_out(frame, fold, refit(~fold.held_out), log) for fold in folds]
     aucs = [own["roc_auc"]["value"] for own in measured]  # type: ignore[index]
     recalls = [own["tpr_at_1_percent_fpr"]["value"] for own in measured]  # type: ignore[index]
     test = (frame["split"] == "test").to_numpy()

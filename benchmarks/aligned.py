@@ -58,8 +58,7 @@ def main() -> int:
         return 2
     both = pd.concat([frame, made], ignore_index=True)
     both["key"] = np.arange(len(both))
-    names = "\n".join(both["name"])
-    key = hashlib.sha256(f"{detector.checkpoint.sha256}\n{names}".encode()).hexdigest()
+    key = detector.checkpoint.sha256
     loader = loader_of(detector, both, options.cache, log)
     rows = np.arange(len(both))
     values = mean_cells(detector.network, loader, rows, "clean", options.cache / "features", log, key=key)
@@ -107,6 +106,7 @@ def aligned(
             own = {
                 "path": str(path),
                 "name": path.name,
+                "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
                 "label": 1,
                 "source": kind,
                 "generator": kind,

@@ -6,7 +6,6 @@ calibrated logits, and one head on what both see; all on the clean view of the s
 
 from __future__ import annotations
 
-import hashlib
 import sys
 from collections.abc import Callable, Sequence
 
@@ -41,9 +40,12 @@ def main() -> int:
         return 2
     rows, seen, alone = np.arange(len(frame)), [], []
     for detector in detectors:
-        key = hashlib.sha256("\n".join((detector.checkpoint.sha256, *frame["name"])).encode()).hexdigest()
         loader = loader_of(detector, frame, options.cache, log)
-        seen.append(mean_cells(detector.network, loader, rows, "clean", options.cache / "features", log, key=key))
+        seen.append(
+            mean_cells(
+                detector.network, loader, rows, "clean", options.cache / "features", log, key=detector.checkpoint.sha256
+            )
+        )
         alone.append(refitting(frame, seen[-1], penalty_of(detector)))
     both = refitting(frame, np.concatenate(seen, axis=1), penalty_of(detectors[0]))
     names = [f"`{detector.checkpoint.name}`" for detector in detectors]

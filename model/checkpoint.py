@@ -20,6 +20,7 @@ from safetensors.numpy import save_file
 
 from model.calibration import Calibration, Thresholds
 from model.faces import Framing
+from model.files import write_whole
 
 FORMAT = 1
 KEY = "reality_check"
@@ -105,10 +106,8 @@ def write(tensors: dict[str, np.ndarray], header: dict[str, Any], path: Path) ->
         If the header lacks something or is inconsistent.
     """
     _validate(header, path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(".partial")  # a reader of `path` sees the old file or the new one
-    save_file(tensors, partial, metadata={KEY: json.dumps(header, ensure_ascii=False, sort_keys=True)})
-    partial.replace(path)
+    metadata = {KEY: json.dumps(header, ensure_ascii=False, sort_keys=True)}
+    write_whole(path, lambda partial: save_file(tensors, partial, metadata=metadata))
 
 
 def read_info(path: Path) -> CheckpointInfo:

@@ -12,6 +12,7 @@ class Normaliser:
     """RGB in 0..1, standardised by a checkpoint's mean and deviation per channel."""
 
     def __init__(self, mean: Sequence[float], std: Sequence[float]) -> None:
+        self.mean, self.std = tuple(mean), tuple(std)
         self._mean = np.asarray(mean, dtype=np.float32)[:, None, None] * np.float32(255)
         self._std = np.asarray(std, dtype=np.float32)[:, None, None] * np.float32(255)
 

@@ -25,6 +25,7 @@ from model.checkpoint import DEFAULT, CheckpointInfo
 from model.dataset import LABELS, LabelledSet
 from model.deliveries import DELIVERIES, Delivered
 from model.detector import Detector
+from model.files import write_whole
 from model.sources import ImageSource
 from model.tiers import TIERS, tier
 
@@ -354,6 +355,5 @@ def _auc(lower: np.ndarray, higher: np.ndarray) -> Figure:
 
 
 def _write(path: Path, figures: Mapping[str, Any]) -> None:
-    unfinished = path.with_suffix(".partial")
-    unfinished.write_text(json.dumps(figures, indent=2, ensure_ascii=False, allow_nan=False) + "\n", "utf-8")
-    unfinished.replace(path)
+    text = json.dumps(figures, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    write_whole(path, lambda partial: partial.write_text(text, "utf-8"))

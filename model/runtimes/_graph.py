@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import os
 import sys
-import tempfile
 from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from model.checkpoint import CheckpointInfo
+from model.files import write_whole
 
 if TYPE_CHECKING:  # a second to import, for a graph that is there already
     from model.backbones import LinearHeadNet
@@ -56,14 +56,5 @@ def exported(info: CheckpointInfo, network: Callable[[], LinearHeadNet]) -> Path
     if not path.exists():
         from model.runtimes._export import export
 
-        write_once(path, lambda partial: export(network(), info.framing.side, partial))
+        write_whole(path, lambda partial: export(network(), info.framing.side, partial))
     return path
-
-
-def write_once(path: Path, write: Callable[[Path], None]) -> None:
-    """Make a file beside its place, then move it there: another process sees all of it or nothing."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=path.parent, prefix=".partial-") as folder:
-        partial = Path(folder) / path.name
-        write(partial)
-        partial.replace(path)

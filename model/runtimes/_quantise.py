@@ -14,8 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from model.checkpoint import CheckpointInfo
+from model.files import write_whole
 from model.runtimes._base import RuntimeRefusedError
-from model.runtimes._graph import graph_path, write_once
+from model.runtimes._graph import graph_path
 
 _LAYERS = ("Conv", "MatMul", "Gemm", "Add", "GlobalAveragePool", "MaxPool")
 _FORMAT = 1
@@ -43,7 +44,7 @@ def quantised(info: CheckpointInfo, graph: Path) -> Path:
                 "int8 graphs are made by onnxruntime. Install it with: "
                 "pip install -e '.[onnxruntime]' -c constraints.txt"
             )
-        write_once(path, lambda partial: _quantise(graph, ranges, partial))
+        write_whole(path, lambda partial: _quantise(graph, ranges, partial))
     return path
 
 

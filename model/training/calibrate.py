@@ -1,7 +1,7 @@
 """Temperature, bias and thresholds from pictures that were not trained on.
 
 Three ways to the thresholds, from the weakest claim to the strongest: `fit_thresholds` on validation pictures, whose
-sources are in training; `unseen_thresholds` on sources that were left out of training; `recalibrate`, for a finished
+sources are in training; `for_unseen` on sources that were left out of training; `recalibrate`, for a finished
 checkpoint, on the pictures of its user.
 """
 
@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import datetime
 import hashlib
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -35,8 +35,8 @@ class CalibrationError(ValueError):
     """Pictures or scores from which no thresholds can be set."""
 
 
-def fit_calibration(logits: np.ndarray, labels: np.ndarray, weights: np.ndarray | None = None) -> Calibration:
-    """Temperature and bias that minimise weighted cross-entropy (Platt 1999; Guo et al. 2017).
+def fit_calibration(logits: np.ndarray, labels: np.ndarray) -> Calibration:
+    """Temperature and bias that minimise cross-entropy, both labels weighing the same (Platt 1999; Guo et al. 2017).
 
     The targets are Platt's, (n + 1) / (n + 2) of n fakes and 1 / (n + 2) of n real pictures in place of 1 and 0: logits
     that separate the labels altogether would ask for a temperature of 0.
@@ -45,11 +45,8 @@ def fit_calibration(logits: np.ndarray, labels: np.ndarray, weights: np.ndarray 
     ----------
     logits, labels : ndarray of shape (N,)
         Of a mixture of clean and degraded copies; labels 0 real, 1 fake.
-    weights : ndarray of shape (N,), optional
-        Equal weight per label by default.
     """
-    if weights is None:
-        weights = np.where(labels == 1, 0.5 / max((labels == 1).sum(), 1), 0.5 / max((labels == 0).sum(), 1))
+    weights = np.where(labels == 1, 0.5 / max((labels == 1).sum(), 1), 0.5 / max((labels == 0).sum(), 1))
     n_fake, n_real = int((labels == 1).sum()), int((labels == 0).sum())
     targets = np.where(labels == 1, (n_fake + 1) / (n_fake + 2), 1 / (n_real + 2))
 
@@ -95,10 +92,13 @@ def decide(logits: Scores, max_false_positive_rate: float) -> tuple[Calibration,
         Conditions, e.g. one per tier.
     max_false_positive_rate : float
     """
-    values, labels = (np.concatenate(parts) for parts in zip(*logits.values(), strict=True))
-    calibration = fit_calibration(values, labels)
+    calibration = _on_mixture(logits)
     scores = {name: (probabilities(own, calibration), known) for name, (own, known) in logits.items()}
     return calibration, fit_thresholds(scores, max_false_positive_rate)
+
+
+def _on_mixture(logits: Scores) -> Calibration:
+    return fit_calibration(*(np.concatenate(parts) for parts in zip(*logits.values(), strict=True)))
 
 
 def fit_thresholds(scores: Scores, max_false_positive_rate: float) -> Thresholds:
@@ -127,12 +127,15 @@ def fit_thresholds(scores: Scores, max_false_positive_rate: float) -> Thresholds
     for name, (_, labels) in scores.items():
         if not (labels == 0).any() or not (labels == 1).any():
             raise CalibrationError(f"thresholds need scores of both labels, but {name} lacks one")
-    middle = 0.5
-    fake = max(middle, *(_upper(p[y == 0], max_false_positive_rate) for p, y in scores.values()))
-    real = min(middle, *(-_upper(-p[y == 1], max_false_positive_rate) for p, y in scores.values()))
-    fake, real = min(fake, 1.0), max(real, 0.0)
-    held = all((p[y == 0] >= fake).mean() <= max_false_positive_rate for p, y in scores.values())
-    return Thresholds(real=real, fake=fake, fpr=max_false_positive_rate if held else None)
+    fake, fpr = _threshold_of_fake([p[y == 0] for p, y in scores.values()], max_false_positive_rate)
+    real = min(0.5, *(-_upper(-p[y == 1], max_false_positive_rate) for p, y in scores.values()))
+    return Thresholds(real=max(real, 0.0), fake=fake, fpr=fpr)
+
+
+def _threshold_of_fake(photographs: Sequence[np.ndarray], max_fpr: float) -> tuple[float, float | None]:
+    """The threshold that at most a share of the photographs of each condition reaches, and that share if it is held."""
+    fake = min(max(0.5, *(_upper(p, max_fpr) for p in photographs)), 1.0)
+    return fake, max_fpr if all((p >= fake).mean() <= max_fpr for p in photographs) else None
 
 
 def _upper(values: np.ndarray, rate: float) -> float:
@@ -142,9 +145,9 @@ def _upper(values: np.ndarray, rate: float) -> float:
 
 
 def held_out_scores(
-    fold: str, pictures: pd.DataFrame, logits: Mapping[str, np.ndarray], on_val: Scores, max_false_positive_rate: float
+    fold: str, pictures: pd.DataFrame, logits: Mapping[str, np.ndarray], on_val: Scores
 ) -> pd.DataFrame:
-    """Held-out pictures of a fold in every tier, calibrated on the fold's own val: rows for `unseen_thresholds`.
+    """Held-out pictures of a fold in every tier, calibrated on the fold's own val: rows for `for_unseen`.
 
     Parameters
     ----------
@@ -155,33 +158,39 @@ def held_out_scores(
     on_val : dict of str to (logits, labels)
         Val pictures without the fold, by tier.
     """
-    calibration, _ = decide(on_val, max_false_positive_rate)
+    calibration = _on_mixture(on_val)
     return pd.concat(
         pictures[["source", "label"]].assign(tier=name, fold=fold, p_fake=probabilities(values, calibration))
         for name, values in logits.items()
     )[["tier", "fold", "source", "label", "p_fake"]]
 
 
-def unseen_thresholds(scores: pd.DataFrame, max_fpr: float) -> Thresholds:
-    """Thresholds from sources that were left out of training, for the worst tier.
+def for_unseen(known: Thresholds, scores: pd.DataFrame, max_fpr: float) -> Thresholds:
+    """Thresholds whose *fake* keeps the limit on photographs of sources that were left out of training, too.
 
-    In every tier, at most `max_fpr` of the photographs of all unseen sources together are called fake, and at most as
-    many of the fakes of all unseen generators real.
+    In every tier, at most `max_fpr` of these photographs together are called fake. The threshold of *real* stays: what
+    an unseen generator made may look like any photograph, so that no threshold keeps the share of it that passes as
+    real small. How large it is, is stated instead (`unseen_error_table`).
 
     Parameters
     ----------
+    known : Thresholds
+        From sources that are in training.
     scores : DataFrame
         One row per tier and held-out picture: `tier`, `fold`, `source`, `label` (0 real, 1 fake) and `p_fake`, from the
         network that was trained without the fold, calibrated. Pictures of sources that it saw do not belong here.
     max_fpr : float
+
+    Raises
+    ------
+    CalibrationError
+        If there is no photograph among them.
     """
-    conditions = {
-        str(name): (rows["p_fake"].to_numpy(dtype=float), rows["label"].to_numpy())
-        for name, rows in scores.groupby("tier", sort=False)
-    }
-    if not conditions:
-        raise CalibrationError("thresholds need scores of unseen sources, but there are none")
-    return fit_thresholds(conditions, max_fpr)
+    photographs = [rows["p_fake"].to_numpy(dtype=float) for _, rows in scores[scores["label"] == 0].groupby("tier")]
+    if not photographs:
+        raise CalibrationError("a threshold for unseen sources needs photographs of them, but there are none")
+    fake, fpr = _threshold_of_fake(photographs, max_fpr)
+    return replace(known, fake=max(known.fake, fake), fpr=fpr)
 
 
 def unseen_error_table(scores: pd.DataFrame, thresholds: Thresholds) -> pd.DataFrame:
@@ -190,7 +199,7 @@ def unseen_error_table(scores: pd.DataFrame, thresholds: Thresholds) -> pd.DataF
     Parameters
     ----------
     scores : DataFrame
-        As for `unseen_thresholds`.
+        As for `for_unseen`.
     thresholds : Thresholds
 
     Returns

@@ -200,8 +200,8 @@ def _leave_one_out(folds: Mapping[str, Any]) -> list[str]:
         return []
     out = [
         "### Leave-one-out: the same recipe on generators and photographs it never saw\n",
-        "Tested on all pictures that were removed, joined by the FFHQ photographs of the test split, whose source "
-        "stays in training.\n",
+        "Tested on all pictures that were removed, joined by photographs of the test split (those of FFHQ, if any), "
+        "whose sources stay in training.\n",
     ]
     head = ["removed from training, then tested", "ROC AUC", "recall at 1 % false positives", "real", "fake"]
     out += _table_head(head)

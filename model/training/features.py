@@ -10,6 +10,7 @@ import hashlib
 import json
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +21,7 @@ from torch import Tensor
 
 from model.backbones import LinearHeadNet
 from model.faces import Framing
+from model.files import write_whole
 from model.imaging import decode
 from model.normalise import Normaliser
 from model.tiers import TIERS
@@ -48,7 +50,7 @@ class CropLoader:
         seed: int,
     ) -> None:
         self.paths = frame["path"].tolist()
-        self.keys = frame["key"].tolist()
+        self.pictures = list(zip(frame["sha256"], frame["key"], strict=True))  # what a view depends on
         self.boxes = boxes
         self.framing = framing
         self.seed = seed
@@ -66,7 +68,7 @@ class CropLoader:
         return random_view(image, self.boxes[row], self.framing, self._rng(row, view))
 
     def _rng(self, row: int, view: int) -> np.random.Generator:
-        return np.random.default_rng([self.seed, self.keys[row], view])
+        return np.random.default_rng([self.seed, self.pictures[row][1], view])
 
     def batch(self, jobs: Sequence[tuple[int, str | int]]) -> Tensor:
         """Crops of several jobs (B, 3, S, S)."""
@@ -91,7 +93,7 @@ def mean_cells(
     view : str or int
         See `CropLoader`.
     key : str
-        Identifies the frozen weights, the data and the framing; part of the shards' names.
+        Identifies the frozen weights and the framing; with the pictures' contents it names the shards.
 
     Returns
     -------
@@ -104,15 +106,16 @@ def mean_cells(
     with ThreadPoolExecutor(1) as pool, torch.inference_mode(), autocast(torch.device("cpu")):
         for first in log.track(range(0, len(rows), SHARD), f"features of view {view}"):
             chosen = rows[first : first + SHARD]
-            name = hashlib.sha256(json.dumps([key, str(view), chosen.tolist()]).encode()).hexdigest()[:24]
+            name = hashlib.sha256(
+                json.dumps([key, loader.seed, str(view), [loader.pictures[row] for row in chosen]]).encode()
+            ).hexdigest()[:24]
             path = folder / f"{name}.npy"
             if not path.exists():
                 jobs = [(int(row), view) for row in chosen]
                 batches = [jobs[start : start + BATCH] for start in range(0, len(jobs), BATCH)]
                 loaded = pool.map(loader.batch, batches)
                 cells = [network.mean_cells(images.to(memory_format=torch.channels_last)) for images in loaded]
-                partial = path.with_suffix(".partial.npy")
-                np.save(partial, torch.cat(cells).numpy().astype(np.float32))
-                partial.rename(path)
+                found = torch.cat(cells).numpy().astype(np.float32)
+                write_whole(path, partial(np.save, arr=found))
             parts.append(np.load(path))
     return np.concatenate(parts)

@@ -8,11 +8,7 @@ An evaluation is the mean AUC over the `WATCHED` tiers of val: neither pristine 
 from __future__ import annotations
 
 import copy
-import hashlib
-import json
 import math
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -23,18 +19,17 @@ from torch import nn
 from torch.nn import functional
 
 from model.backbones import LinearHeadNet
-from model.faces import Framing
 from model.training.config import FinetuneConfig, TrainConfig
 from model.training.data import balanced_weights
 from model.training.features import CropLoader
 from model.training.gradient import average, groups, load_state, prefetch, save_state, schedule
+from model.training.identity import digest, of_pictures, of_start
 from model.training.precision import autocast
 from model.training.progress import Log, draw_curves
 from model.training.resnet import settle_batch_norms
 
 WATCHED = ("clean", "hard")  # tiers of val that early stopping looks at
 _BATCH = 32
-_DECIDES = ("architecture", "options", "init", "seed", "mean", "std", "framing", "method")
 
 
 def fit_network(
@@ -144,11 +139,8 @@ def fit_network(
 
 
 def run_key(config: TrainConfig, frame: pd.DataFrame) -> str:
-    """SHA-256 over what decides the weights: the recipe, and name, label and split of every picture."""
-    recipe = config.model_dump(mode="json", include=set(_DECIDES), exclude_defaults=True)
-    recipe["framing"] = asdict(Framing(**config.framing))
-    table = frame[["name", "label", "split"]].to_csv(index=False)
-    return hashlib.sha256(f"{json.dumps(recipe, sort_keys=True)}\n{table}".encode()).hexdigest()
+    """SHA-256 over what decides the weights: where training starts, how it goes on, and the pictures."""
+    return digest(of_start(config), sorted(config.method.model_dump().items()), of_pictures(frame))
 
 
 def _evaluate(
@@ -167,10 +159,10 @@ def predict(network: LinearHeadNet, loader: CropLoader, rows: np.ndarray, view: 
     device = next(network.parameters()).device
     network.eval()
     batches = [[(int(row), view) for row in rows[start : start + _BATCH]] for start in range(0, len(rows), _BATCH)]
-    with ThreadPoolExecutor(1) as pool:
-        parts = []
-        for images in log.track(pool.map(loader.batch, batches), f"scoring view {view}"):
-            with autocast(device):
-                cells = network.forward_features(images.to(device, memory_format=torch.channels_last))
-            parts.append(network.forward_head(cells.float()).cpu())
+    ahead = prefetch(lambda number: loader.batch(batches[number]), 0, len(batches))
+    parts = []
+    for _, images in log.track(ahead, f"scoring view {view}"):
+        with autocast(device):
+            cells = network.forward_features(images.to(device, memory_format=torch.channels_last))
+        parts.append(network.forward_head(cells.float()).cpu())
     return torch.cat(parts).numpy()

@@ -13,13 +13,14 @@ import pandas as pd
 import torch
 
 from model.backbones import LinearHeadNet
+from model.files import write_whole
 from model.tiers import TIERS
 from model.training import calibrate
 from model.training.config import ConfigError, FinetuneConfig, TrainConfig
 from model.training.data import Fold
 from model.training.features import CropLoader
 from model.training.finetune import fit_network, predict, run_key
-from model.training.leave_one_out import leave_one_out
+from model.training.leave_one_out import leave_one_out, rows_tested
 from model.training.progress import Log
 
 ALL = "all"
@@ -57,7 +58,7 @@ def train_folds(
     """Train without each chosen fold's sources and measure on them.
 
     A fold's folder `<out>/folds/NAME` holds its state, log and curves, `figures.json`, and `scores.csv`: what
-    `model.training.calibrate.unseen_thresholds` takes, its held-out pictures in every tier, calibrated on its own val.
+    `model.training.calibrate.for_unseen` takes, its held-out pictures in every tier, calibrated on its own val.
 
     Parameters
     ----------
@@ -71,7 +72,7 @@ def train_folds(
     Returns
     -------
     dict of str to dict
-        Figures of every finished fold, as `leave_one_out` returns them.
+        Figures of every finished fold, as `leave_one_out` returns them, by its name.
     """
     figures: dict[str, dict[str, Any]] = {}
     for fold in folds:
@@ -104,9 +105,6 @@ def _train_fold(
 ) -> dict[str, Any]:
     labels = frame["label"].to_numpy()
     val = np.flatnonzero(kept["split"] == "val")
-    for split in ("train", "val"):
-        if set(labels[kept["split"] == split]) != {0, 1}:
-            raise ConfigError(f"without fold {fold.name}, split {split!r} has not both labels")
     folder.mkdir(parents=True, exist_ok=True)
     log.line(f"fold {fold.name}: {int(fold.held_out.sum())} pictures left out")
     own = Log(folder, quiet=log.quiet)
@@ -116,26 +114,22 @@ def _train_fold(
     on_val = {tier: (predict(network, loader, val, tier, own), labels[val]) for tier in TIERS}
     on_held_out = {tier: predict(network, loader, held_out, tier, own) for tier in TIERS}
 
-    def scored(_: np.ndarray) -> np.ndarray:
-        logits = np.full(len(frame), np.nan)
-        logits[held_out] = on_held_out["clean"]
-        others = np.flatnonzero(~fold.held_out & (frame["split"] == "test") & (labels == 0))
-        if len(others):
-            logits[others] = predict(network, loader, others, "clean", own)
-        return logits
-
-    figures = leave_one_out(frame, [fold], scored, log)[fold.name]
-    scores = calibrate.held_out_scores(
-        fold.name, frame.iloc[held_out], on_held_out, on_val, config.max_false_positive_rate
+    logits = np.full(len(frame), np.nan)
+    logits[held_out] = on_held_out["clean"]
+    others = np.flatnonzero(rows_tested(frame, fold) & ~fold.held_out)
+    if len(others):
+        logits[others] = predict(network, loader, others, "clean", own)
+    figures = leave_one_out(frame, fold, logits, log)
+    calibrate.held_out_scores(fold.name, frame.iloc[held_out], on_held_out, on_val).to_csv(
+        folder / "scores.csv", index=False
     )
-    scores.to_csv(folder / "scores.csv", index=False)
-    done = {"key": run_key(config, kept), "figures": figures}
-    (folder / "figures.json").write_text(json.dumps(done, indent=2), "utf-8")
+    done = json.dumps({"key": run_key(config, kept), "figures": figures}, indent=2)
+    write_whole(folder / "figures.json", lambda partial: partial.write_text(done, "utf-8"))
     return figures
 
 
 def unseen_scores(figures: Collection[str], out: Path) -> pd.DataFrame:
-    """The `scores.csv` of finished folds together: what `model.training.calibrate.unseen_thresholds` takes."""
+    """The `scores.csv` of finished folds together: what `model.training.calibrate.for_unseen` takes."""
     tables = [pd.read_csv(out / "folds" / name / "scores.csv", keep_default_na=False) for name in figures]
     return pd.concat(tables, ignore_index=True)
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +20,7 @@ from model.training.config import LinearConfig, TrainConfig
 from model.training.data import SPLITS, Fold, balanced_weights, importance, sample_by_source
 from model.training.distil import distil
 from model.training.features import CropLoader, mean_cells
+from model.training.identity import digest, of_start
 from model.training.leave_one_out import leave_one_out
 from model.training.linear import LeastSquares
 from model.training.progress import Log
@@ -37,9 +37,9 @@ class FrozenFit:
     val : dict of str to ndarray
         Logits of the val pictures by tier.
     leave_one_out : dict
-        Figures by fold, as `model.training.leave_one_out.leave_one_out` returns them.
+        By fold, what `model.training.leave_one_out.leave_one_out` returns.
     unseen : DataFrame or None
-        What `model.training.calibrate.unseen_thresholds` takes; None without folds.
+        What `model.training.calibrate.for_unseen` takes; None without folds.
     """
 
     val: dict[str, np.ndarray]
@@ -63,12 +63,10 @@ def fit_frozen(
     train, val, test = (np.flatnonzero(split == name) for name in SPLITS)
     held_out = np.logical_or.reduce([fold.held_out for fold in folds]) if folds else np.zeros(len(frame), dtype=bool)
     drawn = np.where((split == "train") & ~held_out, balanced_weights(frame), 0)
-    given = (config.architecture, config.options, config.init, loader.framing, config.mean, config.std, loader.seed)
     learnt = None
     if config.distil is not None:
         learnt = distil(config.distil, network, loader, np.flatnonzero(drawn), cache / "distil", log)
-    made_by = (*given, learnt, fit_axes(network, loader, drawn, log))
-    key = hashlib.sha256(repr((*made_by, *frame["name"])).encode()).hexdigest()
+    key = digest(of_start(config), learnt, fit_axes(network, loader, drawn, log))
 
     def cells(rows: np.ndarray, view: str | int) -> np.ndarray:
         return mean_cells(network, loader, rows, view, cache / "features", log, key=key)
@@ -101,7 +99,7 @@ def fit_frozen(
     unseen = []
     for fold in folds:
         without = fits.fit(method.penalty, without=fold.held_out[rows])
-        figures |= leave_one_out(frame, [fold], _given(without.logits(clean)), log)
+        figures[fold.name] = leave_one_out(frame, fold, without.logits(clean), log)
         log.record(
             fit=f"without {fold.name}",
             pictures=int((~fold.held_out[train]).sum()),
@@ -115,11 +113,6 @@ def fit_frozen(
                 frame.iloc[sample[mine]],
                 {tier: without.logits(values[mine]) for tier, values in delivered.items()},
                 {tier: (without.logits(values[known]), labels[val][known]) for tier, values in on_val.items()},
-                config.max_false_positive_rate,
             )
         )
     return FrozenFit(logits, figures, pd.concat(unseen, ignore_index=True))
-
-
-def _given(logits: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
-    return lambda _: logits

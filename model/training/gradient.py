@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 import torch
 from torch import nn
 
+from model.files import write_whole
 from model.training.config import ConfigError
 
 _T = TypeVar("_T")
@@ -61,9 +62,7 @@ def prefetch(make: Callable[[int], _T], first: int, steps: int) -> Iterator[tupl
 
 def save_state(path: Path, state: dict[str, Any]) -> None:
     """Write a state that `load_state` reads; one that was there stays until the new one is whole."""
-    partial = path.with_suffix(".partial")
-    torch.save(state, partial)
-    partial.rename(path)
+    write_whole(path, lambda partial: torch.save(state, partial))
 
 
 def load_state(path: Path, key: str, device: torch.device) -> dict[str, Any]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
 from dataclasses import asdict
 
 import numpy as np
@@ -14,43 +13,47 @@ from model.training.data import Fold
 from model.training.progress import Log
 
 
-def leave_one_out(
-    frame: pd.DataFrame, folds: Sequence[Fold], refit: Callable[[np.ndarray], np.ndarray], log: Log
-) -> dict[str, dict[str, object]]:
-    """Refit without each fold's sources and measure on them.
+def rows_tested(frame: pd.DataFrame, fold: Fold) -> np.ndarray:
+    """What a fold is tested on: all that it holds out, whatever its split, and photographs of `test`.
 
-    A fold's test is all of its held-out pictures (whatever their split), joined on the real side by the FFHQ pictures
-    of `test`.
-
-    Parameters
-    ----------
-    refit : callable
-        Takes a mask (N,) of rows that may be trained on (only those of split train are), returns logits (N,) of all.
+    These are the FFHQ photographs; in a table without any, all photographs of `test`.
 
     Returns
     -------
-    dict of str to dict
-        Per fold: `roc_auc`, `tpr_at_1_percent_fpr` (each value, low, high), `n_real`, `n_fake`.
+    ndarray of shape (N,), bool
     """
-    labels = frame["label"].to_numpy()
-    common = ((frame["split"] == "test") & (labels == 0) & frame["source"].map(is_ffhq)).to_numpy()
-    out: dict[str, dict[str, object]] = {}
-    for fold in folds:
-        test = fold.held_out | common
-        scores = expit(refit(~fold.held_out)[test])
-        auc = roc_auc(labels[test], scores)
-        tpr = tpr_at_fpr(labels[test], scores, target=0.01)
-        out[fold.name] = {
-            "roc_auc": asdict(auc),
-            "tpr_at_1_percent_fpr": asdict(tpr),
-            "n_real": int((labels[test] == 0).sum()),
-            "n_fake": int((labels[test] == 1).sum()),
-        }
-        if auc.value is None or tpr.value is None:
-            log.line(f"leave-one-out {fold.name}: {auc.reason}")
-        else:
-            log.line(f"leave-one-out {fold.name}: AUC {auc.value:.3f}, TPR at 1 % FPR {tpr.value:.2f}")
-    return out
+    photographs = (frame["split"] == "test") & (frame["label"] == 0)
+    ffhq = photographs & frame["source"].map(is_ffhq).astype(bool)
+    joined: np.ndarray = (ffhq if ffhq.any() else photographs).to_numpy()
+    return fold.held_out | joined
+
+
+def leave_one_out(frame: pd.DataFrame, fold: Fold, logits: np.ndarray, log: Log) -> dict[str, object]:
+    """Figures of a network that was trained without a fold's sources, on the fold's `rows_tested`.
+
+    Parameters
+    ----------
+    logits : ndarray of shape (N,)
+        Only those of the tested pictures are looked at.
+
+    Returns
+    -------
+    dict
+        `roc_auc`, `tpr_at_1_percent_fpr` (each value, low, high), `n_real`, `n_fake`.
+    """
+    test = rows_tested(frame, fold)
+    labels, scores = frame["label"].to_numpy()[test], expit(logits[test])
+    auc, tpr = roc_auc(labels, scores), tpr_at_fpr(labels, scores, target=0.01)
+    if auc.value is None or tpr.value is None:
+        log.line(f"leave-one-out {fold.name}: {auc.reason}")
+    else:
+        log.line(f"leave-one-out {fold.name}: AUC {auc.value:.3f}, TPR at 1 % FPR {tpr.value:.2f}")
+    return {
+        "roc_auc": asdict(auc),
+        "tpr_at_1_percent_fpr": asdict(tpr),
+        "n_real": int((labels == 0).sum()),
+        "n_fake": int((labels == 1).sum()),
+    }
 
 
 def is_ffhq(source: str) -> bool:

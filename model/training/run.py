@@ -5,10 +5,11 @@ Everything that takes long is kept in the run's folder and not done twice: an in
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import shlex
-from collections.abc import Collection, Sequence
-from dataclasses import asdict, replace
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,7 @@ from model.faces import Framing
 from model.network import load_network, save
 from model.tiers import TIERS
 from model.training import calibrate, card, data
-from model.training.config import ConfigError, LinearConfig, TrainConfig
+from model.training.config import ConfigError, LinearConfig, TrainConfig, is_checkpoint
 from model.training.donors import DONORS, obtain
 from model.training.features import BATCH, CropLoader
 from model.training.finetune import fit_network, predict
@@ -77,7 +78,7 @@ def train(
     cache = out / "cache"
     cache.mkdir(parents=True, exist_ok=True)
     log = Log(out, quiet=quiet)
-    framing = Framing(**config.framing)
+    framing = _framing(config)
     frame = data.load(config.data, config.seed)
     log.line(f"{len(frame)} pictures: {frame.groupby(['split', 'label']).size().to_dict()}")
     known = data.folds(config.data.folds, frame) if config.data.folds is not None else []
@@ -86,9 +87,15 @@ def train(
     if not fold_names:
         fold_names = [ALL] if folds_only or isinstance(config.method, LinearConfig) else []
     chosen = choose(known, fold_names)
+    if is_checkpoint(config.init):
+        _refuse_seen(checkpoint.read_info(Path(config.init)), frame, chosen)
     network, origin = initial_network(config, cache)
     if config.distil is not None:
         teacher = checkpoint.read_info(checkpoint.resolve(config.distil.teacher))
+        if (
+            teacher.header["training"].get("config", {}).get("method", {}).get("kind") != "linear"
+        ):  # else it saw no label
+            _refuse_seen(teacher, frame, chosen)
         origin += f"; then taught without labels by {teacher.name}, which was {teacher.header['origin']}"
     boxes = data.crop_boxes(frame, framing, cache / "faces.json", log)
     loader = CropLoader(frame, boxes, framing, config.mean, config.std, config.seed)
@@ -113,8 +120,10 @@ def train(
         logits = {view: predict(network, loader, _rows(frame, "val"), view, log) for view in TIERS}
     set_baseline(network, loader, frame, log)
     calibration, thresholds = _decide(frame, logits, config.max_false_positive_rate)
+    strict = unseen is not None and bool((unseen["label"] == 0).any())
     if unseen is not None:
-        thresholds = _for_unseen(unseen, thresholds, config.max_false_positive_rate)
+        if strict:
+            thresholds = calibrate.for_unseen(thresholds, unseen, config.max_false_positive_rate)
         metrics |= calibrate.unseen_entries(calibrate.unseen_error_table(unseen, thresholds))
     header = {
         "name": config.name,
@@ -130,7 +139,7 @@ def train(
             "real": thresholds.real,
             "fake": thresholds.fake,
             "fpr": thresholds.fpr,
-            "unseen": unseen is not None,
+            "unseen": strict,
         },
         "training": summary(config, frame) | {"command": _command(config, known, metrics.get("leave_one_out", {}))},
         "metrics": metrics,
@@ -147,6 +156,28 @@ def train(
     return info
 
 
+def _framing(config: TrainConfig) -> Framing:
+    try:
+        return Framing(**config.framing)
+    except (TypeError, ValueError) as error:
+        raise ConfigError(f"framing: {error}") from error
+
+
+def _refuse_seen(info: CheckpointInfo, frame: pd.DataFrame, folds: Sequence[data.Fold]) -> None:
+    """Leave-one-out is strict only if nothing that training starts from saw what a fold holds out."""
+    hashes = checkpoint.training_hashes(info)
+    if hashes is None:
+        return
+    seen = {bytes(digest).hex() for digest in hashes[0]}
+    short = frame["sha256"].str[: 2 * checkpoint.HASH_BYTES].isin(seen).to_numpy()
+    for fold in folds:
+        if count := int((short & fold.held_out).sum()):
+            raise ConfigError(
+                f"{info.path.name} was trained on {count} of the pictures that fold {fold.name!r} holds out, so that "
+                "leaving them out now says nothing: start from other weights, or train without folds"
+            )
+
+
 def initial_network(config: TrainConfig, cache: Path) -> tuple[LinearHeadNet, str]:
     """The network to start from, and a sentence on where its weights come from.
 
@@ -155,7 +186,10 @@ def initial_network(config: TrainConfig, cache: Path) -> tuple[LinearHeadNet, st
     ConfigError
         If the weights cannot be downloaded, or are not for this architecture.
     """
-    network = build(config.architecture, config.options)
+    try:
+        network = build(config.architecture, config.options)
+    except ValueError as error:
+        raise ConfigError(str(error)) from error
     kind, _, name = config.init.partition(":")
     if kind == "scratch":
         return network, "random initial weights"
@@ -180,21 +214,33 @@ def initial_network(config: TrainConfig, cache: Path) -> tuple[LinearHeadNet, st
             raise ConfigError(str(error)) from error
         except ModuleNotFoundError as error:
             raise ConfigError(f"reading donor {name} needs {error.name}: install the extra `train`") from error
-        if name == "half_resnet50":
-            load_folded(network, state)
-        else:
-            wanted = network.extractor.state_dict()
-            fitted = {key: value for key, value in wanted.items() if key.startswith("moments.")}  # no donor has them
-            network.extractor.load_state_dict({key: state[key] for key in wanted if key in state} | fitted)
+        with _fitting(config):
+            if name == "half_resnet50":
+                load_folded(network, state)
+            else:
+                wanted = network.extractor.state_dict()
+                fitted = {key: value for key, value in wanted.items() if key.startswith("moments.")}  # no donor has it
+                network.extractor.load_state_dict({key: state[key] for key in wanted if key in state} | fitted)
         return network, f"initialised from {DONORS[name].licence}"
     info = checkpoint.read_info(Path(config.init))
     start = load_network(info)
     start.set_baseline(torch.zeros(start.head.in_features, 1, 1))
-    if info.header["options"] == config.options:
-        network.load_state_dict(start.state_dict())
-    else:
-        widen(start, network, seed=config.seed)
+    with _fitting(config):
+        if info.header["options"] == config.options:
+            network.load_state_dict(start.state_dict())
+        else:
+            widen(start, network, seed=config.seed)
     return network, info.header["origin"]
+
+
+@contextlib.contextmanager
+def _fitting(config: TrainConfig) -> Iterator[None]:
+    """Weights of another architecture or size, as one clear line."""
+    try:
+        yield
+    except (RuntimeError, KeyError) as error:
+        wanted = f"{config.architecture} with options {config.options}"
+        raise ConfigError(f"the weights of {config.init} do not fit {wanted}") from error
 
 
 def set_baseline(network: LinearHeadNet, loader: CropLoader, frame: pd.DataFrame, log: Log) -> None:
@@ -267,13 +313,3 @@ def _decide(
     """Calibrate on the mixture of tiers of val; thresholds for the worst tier."""
     labels = frame["label"].to_numpy()[_rows(frame, "val")]
     return calibrate.decide({view: (values, labels) for view, values in logits.items()}, max_false_positive_rate)
-
-
-def _for_unseen(unseen: pd.DataFrame, known: Thresholds, max_false_positive_rate: float) -> Thresholds:
-    """Raise the threshold of *fake* until it keeps the limit on photographs of unseen sources too.
-
-    The one of *real* stays: what an unseen generator made may look like any photograph, so that no threshold keeps the
-    share of it that passes as real small. How large it is, is stated instead.
-    """
-    wanted = calibrate.unseen_thresholds(unseen, max_false_positive_rate)
-    return replace(known, fake=max(known.fake, wanted.fake), fpr=wanted.fpr)

@@ -33,6 +33,7 @@ def test_fakes_are_made_of_usable_photographs_alone(tmp_path):
     assert sorted(made["name"]) == sorted(f"{kind}_{row}.jpg" for kind in KINDS for row in range(4))
     assert set(made["label"]) == {1} and set(made["split"]) == {"train"}
     assert all(decode(Path(path).read_bytes()).pixels.size == (64, 48) for path in made["path"])
+    assert made["sha256"].is_unique
     assert set(made["source"]) == set(KINDS)  # what a fold or the table of sources would never name
 
 

@@ -132,9 +132,12 @@ def test_a_training_that_was_interrupted_ends_with_the_same_weights(pictures, te
         patched.setattr(module, "average", interrupt)
         run(tmp_path / "parts")
     assert torch.load(tmp_path / "parts" / "state.pt", weights_only=True)["step"] == 4  # of 16
+    next((tmp_path / "parts").glob("*-directions.pt")).stat()  # kept: the teacher's targets stay in one basis
     again, parts = run(tmp_path / "parts")
     assert again == digest
     assert all(torch.equal(value, parts[name]) for name, value in whole.items())
+    rows = [pd.read_csv(tmp_path / name / "log.csv") for name in ("whole", "parts")]
+    assert rows[0].equals(rows[1])
 
 
 def test_the_teacher_is_not_asked_again(pictures, teacher, tmp_path, monkeypatch):
@@ -156,6 +159,22 @@ def test_the_state_of_other_pictures_is_refused(pictures, teacher, tmp_path):
     distil(method(teacher, epochs=1), student(), loader, np.arange(4), tmp_path, log)
     with pytest.raises(ConfigError, match="another recipe or other pictures"):
         distil(method(teacher, epochs=1), student(), loader, np.arange(5), tmp_path, log)
+
+
+def test_lessons_are_of_the_pictures_contents_and_the_students_first_weights(pictures, teacher, tmp_path):
+    frame, loader, config = pictures
+    log, rows = Log(tmp_path, quiet=True), np.arange(4)
+    distil(method(teacher, epochs=1), student(), loader, rows, tmp_path, log)
+    other = student()
+    with torch.no_grad():
+        other.extractor.conv1.weight.mul_(2)
+    with pytest.raises(ConfigError, match="another recipe or other pictures"):
+        distil(method(teacher, epochs=1), other, loader, rows, tmp_path, log)
+    turned = frame.assign(path=frame["path"].to_list()[::-1], sha256=frame["sha256"].to_list()[::-1])
+    replaced = CropLoader(turned, loader.boxes, loader.framing, config.mean, config.std, config.seed)
+    with pytest.raises(ConfigError, match="another recipe or other pictures"):
+        distil(method(teacher, epochs=1), student(), replaced, rows, tmp_path, log)
+    assert len(list(tmp_path.glob("*-targets.npy"))) == 2  # other pictures have lessons of their own
 
 
 def test_nothing_of_a_fold_is_looked_at(pictures, teacher, tmp_path, monkeypatch):

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import json
+import shutil
 from pathlib import Path
 from urllib.error import URLError
 from xml.etree import ElementTree
@@ -13,7 +15,6 @@ import pytest
 import torch
 from PIL import Image
 from sklearn.linear_model import Ridge
-from sklearn.metrics import roc_auc_score
 from typer.testing import CliRunner
 
 from dashboard import cli
@@ -29,14 +30,15 @@ from model.training.config import ConfigError, TrainConfig, load
 from model.training.data import Fold, balanced_weights, folds
 from model.training.data import load as load_table
 from model.training.features import CropLoader
+from model.training.finetune import run_key
 from model.training.gradient import average
-from model.training.leave_one_out import leave_one_out
+from model.training.leave_one_out import leave_one_out, rows_tested
 from model.training.precision import autocast
 from model.training.progress import Log
 from model.training.resnet import load_folded, settle_batch_norms, widen
 from model.training.run import initial_network, train
 from model.training.views import box_for
-from tests.support import labelled_faces, whole_pictures
+from tests.support import labelled_faces, save_tiny, whole_pictures
 
 CONFIGS = Path(checkpoint.__file__).parent / "training" / "configs"
 
@@ -275,8 +277,9 @@ def test_folds_of_gradient_training_leave_their_sources_out_and_are_done_once(
     assert scores.groupby(["tier", "source"]).size().tolist() == [12] * 6  # every split of both sources, in every tier
     assert scores["p_fake"].between(0, 1).all()
     csv_auc = pd.read_csv(tmp_path / "leave_one_out.csv").set_index("fold").loc["b", "roc_auc"]
-    clean = scores[scores["tier"] == "clean"]
-    assert csv_auc == pytest.approx(roc_auc_score(clean["label"], clean["p_fake"]))
+    figures = json.loads((folder / "figures.json").read_text())["figures"]
+    assert figures["roc_auc"]["value"] == csv_auc
+    assert (figures["n_real"], figures["n_fake"]) == (12 + 3, 12)  # photographs of `test` of the other source join
 
     monkeypatch.setattr(fold_runs, "fit_network", None)  # would fail if a fold were trained again
     info = train(recipe, tmp_path, quiet=True)
@@ -360,6 +363,11 @@ def test_a_folder_is_split_by_hash_into_train_and_val(pictures: Path, tmp_path: 
     assert set(frame["split"]) == {"train", "val"}
     assert set(frame["source"]) == {"source"}
     assert frame["label"].sum() == 24
+    for split, file in frame.loc[frame["label"] == 0, ["split", "path"]].head(4).itertuples(index=False):
+        (tmp_path / "real" / f"copy_of_{Path(file).name}").write_bytes(Path(file).read_bytes())
+        found = load_table(data, seed=0).set_index("name")["split"]
+        assert found[f"real/copy_of_{Path(file).name}"] == split  # else what is trained on would be validated on
+        (tmp_path / "real" / f"copy_of_{Path(file).name}").unlink()
 
 
 def test_a_manifest_without_one_label_is_refused(pictures: Path, tmp_path: Path) -> None:
@@ -438,30 +446,131 @@ def test_random_views_depend_on_the_row_and_number_only(pictures: Path) -> None:
     assert not torch.equal(loader.crop(5, 1), loader.crop(5, 2))
 
 
-def test_leave_one_out_never_trains_on_what_it_tests(pictures: Path, tmp_path: Path) -> None:
+def test_a_fold_is_tested_on_what_it_holds_out_and_on_photographs_of_test(pictures: Path) -> None:
     recipe = config(pictures, {"kind": "linear"})
     frame = load_table(recipe.data, seed=0)
     assert recipe.data.folds is not None
-    kept: list[np.ndarray] = []
+    (fold,) = folds(recipe.data.folds, frame)
+    chosen = frame[rows_tested(frame, fold)]
+    others = chosen[~chosen["source"].isin(("fake_b", "real_b"))]
+    assert len(chosen) - len(others) == 24
+    assert set(others["split"]) == {"test"}
+    assert set(others["source"]) == {"real_a"}
+    frame.loc[frame.index[frame["source"] == "fake_a"][-1], ["split", "label", "source"]] = (
+        "test",
+        0,
+        "k140_train",
+    )  # a copy of FFHQ: it alone
+    assert set(frame.loc[rows_tested(frame, fold) & ~fold.held_out, "source"]) == {"k140_train"}
 
-    def refit(keep: np.ndarray) -> np.ndarray:
-        kept.append(keep)
-        return frame["label"].to_numpy() * 2.0 - 1
 
-    result = leave_one_out(frame, folds(recipe.data.folds, frame), refit, Log(tmp_path, quiet=True))
-    assert not set(frame.loc[kept[0], "source"]) & {"fake_b", "real_b"}
-    assert result["b"]["roc_auc"]["value"] == 1.0  # type: ignore[index]
-
-
-def test_a_fold_of_one_label_is_stated_as_not_defined(pictures: Path, tmp_path: Path) -> None:
-    recipe = config(pictures, {"kind": "linear"})
-    frame = load_table(recipe.data, seed=0)
+def test_a_fold_without_photographs_is_stated_as_not_defined(pictures: Path, tmp_path: Path) -> None:
+    frame = load_table(config(pictures, {"kind": "linear"}).data, seed=0)
+    frame = frame[frame["split"] != "test"]
     only_fakes = Fold("b", (frame["source"] == "fake_b").to_numpy())
-    log = Log(tmp_path, quiet=True)
-    entry = leave_one_out(frame, [only_fakes], lambda _: np.zeros(len(frame)), log)["b"]
+    entry = leave_one_out(frame, only_fakes, np.zeros(len(frame)), Log(tmp_path, quiet=True))
     assert entry["n_real"] == 0
     assert entry["roc_auc"]["value"] is None  # type: ignore[index]
     assert entry["roc_auc"]["reason"]  # type: ignore[index]
+
+
+@pytest.mark.parametrize(
+    ("rules", "message"),
+    [
+        ("b,fake,fake_c,", "fold 'b' holds out no picture"),
+        ("b,generated,fake_b,", "label must be real or fake, not 'generated'"),
+        ("b,fake,fake_a,\nb,fake,fake_b,", "without fold 'b', split 'train' has not both labels"),
+    ],
+)
+def test_folds_that_cannot_be_measured_are_refused_before_training(
+    pictures: Path, tmp_path: Path, rules: str, message: str
+) -> None:
+    frame = load_table(config(pictures, {"kind": "linear"}).data, seed=0)
+    (tmp_path / "folds.csv").write_text(f"fold,label,source,generator\n{rules}\n")
+    with pytest.raises(ConfigError, match=message):
+        folds(tmp_path / "folds.csv", frame)
+
+
+def test_a_fold_of_generators_alone_leaves_the_threshold_to_val(pictures: Path, tmp_path: Path) -> None:
+    (tmp_path / "folds.csv").write_text("fold,label,source,generator\nb,fake,fake_b,\n")
+    recipe = config(pictures, {"kind": "linear"})
+    recipe = recipe.model_copy(update={"data": recipe.data.model_copy(update={"folds": tmp_path / "folds.csv"})})
+    info = train(recipe, tmp_path / "run", quiet=True)
+    assert info.header["thresholds"]["unseen"] is False
+    assert info.header["metrics"]["unseen_real"] == {}
+    assert set(info.header["metrics"]["unseen_fake"]) == {"fake_b"}
+
+
+def test_leaving_out_what_the_initial_weights_were_trained_on_is_refused(pictures: Path, tmp_path: Path) -> None:
+    before = train(config(pictures, {"kind": "linear"}), tmp_path / "before", quiet=True)
+    again = config(pictures, GRADIENT, init=str(before.path))
+    with pytest.raises(ConfigError, match="small.safetensors was trained on 18 of the pictures that fold 'b' holds"):
+        train(again, tmp_path / "after", fold_names=["all"], quiet=True)
+
+
+def test_what_decides_the_weights_tells_one_run_from_another(pictures: Path, tmp_path: Path) -> None:
+    recipe = config(pictures, GRADIENT)
+    frame = load_table(recipe.data, seed=0)
+    same = run_key(recipe, frame)
+    assert run_key(config(pictures, GRADIENT), load_table(recipe.data, seed=0)) == same
+    for column in ("sha256", "label", "split", "source", "generator"):
+        assert run_key(recipe, frame.assign(**{column: "x"})) != same, column
+    for change in ({"seed": 1}, {"options": {"channels": 4}}, {"framing": {"side": 96}}, {"init": "imagenet"}):
+        assert run_key(config(pictures, GRADIENT, **change), frame) != same, change
+    initial = config(pictures, GRADIENT, init=str(save_tiny(tmp_path / "start.safetensors", seed=1)))
+    first = run_key(initial, frame)
+    save_tiny(tmp_path / "start.safetensors", seed=2)  # other weights under the same name
+    assert run_key(initial, frame) != first
+
+
+def test_a_picture_that_was_replaced_is_looked_at_again(pictures: Path, tmp_path: Path) -> None:
+    copied = tmp_path / "pictures"
+    shutil.copytree(pictures, copied)
+    recipe = config(copied, {"kind": "linear"})
+    train(recipe, tmp_path / "run", quiet=True)
+    (copied / "train_real_0.png").write_bytes((copied / "val_real_1.png").read_bytes())
+    again, alone = (train(recipe, tmp_path / name, quiet=True) for name in ("run", "alone"))
+    assert torch.equal(load_network(again).head.weight, load_network(alone).head.weight)
+
+
+def test_a_file_that_cannot_be_read_is_named(pictures: Path, tmp_path: Path) -> None:
+    copied = tmp_path / "pictures"
+    shutil.copytree(pictures, copied)
+    (copied / "train_fake_1.png").write_bytes(b"not a picture")
+    with pytest.raises(ConfigError, match=r"train_fake_1\.png: "):
+        train(config(copied, {"kind": "linear"}), tmp_path / "run", quiet=True)
+    (copied / "train_fake_1.png").unlink()
+    with pytest.raises(ConfigError, match=r"train_fake_1\.png: cannot be read"):
+        train(config(copied, {"kind": "linear"}), tmp_path / "run", quiet=True)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"architecture": "huge"}, "unknown architecture 'huge'"),
+        ({"options": {"colour": 1}}, "architecture 'tiny'"),
+        ({"framing": {"colour": 1}}, "framing: "),
+    ],
+)
+def test_a_network_that_cannot_be_made_is_one_clear_line(
+    pictures: Path, tmp_path: Path, changes: dict, message: str
+) -> None:
+    with pytest.raises(ConfigError, match=message):
+        train(config(pictures, {"kind": "linear"}, **changes), tmp_path, quiet=True)
+
+
+def test_weights_of_another_architecture_are_refused(pictures: Path, tmp_path: Path) -> None:
+    start = save_tiny(tmp_path / "start.safetensors")
+    wanted = config(pictures, GRADIENT, architecture="resnet50", options={"width": 0.0625}, init=str(start))
+    with pytest.raises(ConfigError, match=r"start\.safetensors do not fit resnet50"):
+        initial_network(wanted, tmp_path)
+
+
+def test_numbers_in_a_table_are_names(pictures: Path, tmp_path: Path) -> None:
+    text = (pictures / "manifest.csv").read_text().replace("real_a", "2019").replace("fake_a", "2019")
+    (tmp_path / "manifest.csv").write_text(text)
+    data = config(pictures, {"kind": "linear"}).data.model_copy(update={"manifest": tmp_path / "manifest.csv"})
+    assert balanced_weights(load_table(data, seed=0)).sum() == pytest.approx(1)
 
 
 def test_widening_a_resnet_keeps_what_it_computes() -> None:
