@@ -22,7 +22,7 @@ from model.detector import Detector, Readable
 from model.remote import RemoteSource, is_url
 from model.sources import Source
 
-_TASK = 128  # images per task: large enough for full batches, small enough that little is lost with a worker
+_TASK = 128  # images per task, at most: large enough for full batches, small enough that little is lost with a worker
 _STORE_BYTES = 256 * 2**20  # rows are small; Ray would reserve a third of the memory
 
 
@@ -88,9 +88,8 @@ class ClusterDetector:
         if gpu and not there:
             raise ClusterError("the cluster has no GPU. Choose another runtime.")
         count = self.workers or max(1, there)
-        tasks = -(-len(items) // _TASK)
-        task = min(_TASK, -(-len(items) // count))  # few images: every worker gets some
-        judged = ray.data.from_items(items, override_num_blocks=max(tasks, min(count, len(items)))).map_batches(
+        tasks, processes = shares(len(items), count)
+        judged = ray.data.from_items(items, override_num_blocks=tasks).map_batches(
             _Worker,
             fn_constructor_kwargs={
                 "path": str(self.checkpoint.path.resolve()),
@@ -99,8 +98,8 @@ class ClusterDetector:
                 "runtime": self.runtime,
                 "batch_size": batch_size,
             },
-            batch_size=task,
-            compute=ray.data.ActorPoolStrategy(size=min(count, max(tasks, 1) if len(items) > _TASK else count)),
+            batch_size=len(items) // tasks,  # of the smallest; Ray puts smaller ones together
+            compute=ray.data.ActorPoolStrategy(size=processes),
             num_cpus=1,
             num_gpus=1 if gpu else 0,
             max_restarts=2,
@@ -114,6 +113,18 @@ class ClusterDetector:
             raise ClusterError(
                 f"the run on Ray ended early: {cause or error}. What was judged is kept: --resume."
             ) from error
+
+
+def shares(images: int, workers: int) -> tuple[int, int]:
+    """Into how many tasks images are cut, and how many processes share them.
+
+    A few images make smaller tasks, so that every worker gets some; none is started that would get nothing.
+
+    >>> shares(2000, 2), shares(200, 64), shares(3, 64)
+    ((16, 2), (64, 64), (3, 3))
+    """
+    tasks = max(-(-images // _TASK), min(workers, images))
+    return tasks, min(workers, tasks)
 
 
 class _Worker:

@@ -65,6 +65,15 @@ def test_the_table_is_that_of_the_local_engine(
     assert again.taken_over == IMAGES  # all but the broken one, which is tried again
 
 
+@pytest.mark.parametrize("workers", [1, 3, 64])
+@pytest.mark.parametrize("images", [1, 3, 127, 129, 200, 100_000])
+def test_no_worker_is_idle_and_no_task_too_large(images: int, workers: int) -> None:
+    tasks, processes = cluster.shares(images, workers)
+    assert images / 128 <= tasks <= images
+    assert processes == min(images, workers) and processes <= tasks
+    assert tasks < images / 128 + 1 or tasks == processes  # cut smaller for the sake of workers alone
+
+
 def test_what_workers_cannot_read_is_refused(tiny_checkpoint: Path, picture: Callable[..., bytes]) -> None:
     if importlib.util.find_spec("ray") is None:
         pytest.skip("the extra ray is not installed")
