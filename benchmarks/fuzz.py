@@ -7,7 +7,7 @@ Each case follows from a target's name and its number, so that a finding can be 
 in form and hostile in content. It may be accepted, or refused with the error that the reader documents; anything else
 is a crash. A worker process runs the cases; when it dies or passes the deadline, that is a finding too, and a new one
 goes on.
-Inputs of findings are kept in `runs/fuzz/`; those worth keeping go into `tests/fuzz/corpus/`, which is run first.
+Inputs of findings are kept in `runs/fuzz/`; those worth keeping go into `tests/fuzz/corpus/`, which the tests run.
 """
 
 from __future__ import annotations

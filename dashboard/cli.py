@@ -575,14 +575,16 @@ def models(as_json: AsJson = False) -> None:
 @app.command()
 def train(
     folder: Annotated[
-        Path | None, typer.Argument(help="Labelled folder (real/, fake/) to train on; split at random by group.")
+        Path | None, typer.Argument(help="Labelled folder (real/, fake/) to train on; split at random.")
     ] = None,
     config: Annotated[Path | None, typer.Option(help="Recipe (TOML), such as those in model/training/configs.")] = None,
     architecture: Annotated[
         Architecture, typer.Option(help="Recipe to use with FOLDER when no --config is given.")
     ] = Architecture.clip_vit_b16,
     data: Annotated[Path | None, typer.Option(help="Folder of the images; in place of the recipe's.")] = None,
-    manifest: Annotated[Path | None, typer.Option(help="Table path,label,split[,group]; in place of it.")] = None,
+    manifest: Annotated[
+        Path | None, typer.Option(help="Table path,label,split[,source,generator]; in place of it.")
+    ] = None,
     folds: Annotated[Path | None, typer.Option(help="Leave-one-out folds (CSV); in place of the recipe's.")] = None,
     init: Annotated[
         str | None, typer.Option(help="donor:NAME, imagenet, scratch or a checkpoint; in place of the recipe's.")

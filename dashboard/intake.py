@@ -13,10 +13,8 @@ from pathlib import Path, PurePosixPath
 from typing import Protocol
 
 from dashboard.settings import Settings, sample_dir
-from model.imaging import SUFFIXES
 from model.sources import ImageSource, MemorySource, Source, SourceError, SourceSet, ZipLimits, from_zip, renamed
 
-IMAGE_TYPES = sorted(suffix.removeprefix(".") for suffix in SUFFIXES)
 # What browsers are asked to offer: everything they know as an image, and what some of them do not.
 BROWSER_TYPES = ["image", ".heic", ".heif", ".avif", ".mpo", ".jfif"]
 UPLOAD_TYPES = [*BROWSER_TYPES, ".zip"]

@@ -26,8 +26,8 @@ class ExtraData(_Section):
 class DataConfig(_Section):
     """Where the labelled pictures are.
 
-    Either a manifest (columns `path`, `label`, `split`; optionally `source`, `generator`, `group`) with `root`, or a
-    labelled folder as `root` alone, which is then split by `group` at random. `folds` is a CSV with the columns
+    Either a manifest (columns `path`, `label`, `split`; optionally `source`, `generator`) with `root`, or a labelled
+    folder as `root` alone, which is then split at random, copies of a file alike. `folds` is a CSV with the columns
     `fold`, `label`, `source`, `generator` that names what each leave-one-out fold removes from training. `extra` are
     further collections with a manifest each, joined to the first one.
     """

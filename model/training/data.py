@@ -37,7 +37,7 @@ def load(config: DataConfig, seed: int) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        One row per picture: `path` (str, absolute), `name`, `label` (0 real, 1 fake), `source`, `generator`, `group`,
+        One row per picture: `path` (str, absolute), `name`, `label` (0 real, 1 fake), `source`, `generator`,
         `split` (train, val or test), `sha256` of the file, and `key`, the row's number in the table, which seeds its
         random views.
 
@@ -59,7 +59,6 @@ def load(config: DataConfig, seed: int) -> pd.DataFrame:
                 "label": labelled.frame["label"].astype(int),
                 "source": labelled.frame["group"].astype(str),
                 "generator": "",
-                "group": labelled.frame["name"].astype(str),
             }
         )
         frame["split"] = ""
@@ -88,7 +87,6 @@ def _from_manifest(root: Path, manifest: Path) -> pd.DataFrame:
             "label": (raw["label"] == "fake").astype(int),
             "source": raw.get("source", ""),
             "generator": raw.get("generator", ""),
-            "group": raw.get("group", raw["path"]),
             "split": raw["split"],
         }
     )

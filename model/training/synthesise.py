@@ -319,9 +319,9 @@ def morph(
     return to_image(autoencoder.decode(latents), size)
 
 
-def _border(size: tuple[int, int], count: int = 8) -> Points:
+def _border(size: tuple[int, int]) -> Points:
     """Points along the picture's edge, which no warp moves."""
-    xs, ys = np.linspace(0, size[0] - 1, count), np.linspace(0, size[1] - 1, count)
+    xs, ys = (np.linspace(0, length - 1, 8) for length in size)
     sides = [np.stack(np.broadcast_arrays(xs, edge), axis=1) for edge in (ys[0], ys[-1])]
     sides += [np.stack(np.broadcast_arrays(edge, ys[1:-1]), axis=1) for edge in (xs[0], xs[-1])]
     return np.vstack(sides).astype(np.float32)

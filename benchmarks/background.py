@@ -1,0 +1,87 @@
+"""`python -m benchmarks.background TABLE ...`: how often the background holds more evidence than the face, or decides.
+
+Each TABLE is a Parquet file of results by one bundled checkpoint, as `reality-check bulk` writes it. Nothing is judged
+again: a ledger's parts are sums, so that the score without the background follows exactly. With `--write` the figures
+go into docs/evidence.md.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import pandas as pd
+
+from benchmarks._page import write_section
+from benchmarks.reliability import machine, table
+from dashboard.settings import ROOT
+from model.calibration import FAKE, REAL, verdict
+from model.checkpoint import CheckpointError, CheckpointInfo, read_info, resolve
+from model.regions import FACE_REGIONS
+
+PAGE = ROOT / "docs" / "evidence.md"
+HEAD = (
+    "Network",
+    "Examined faces",
+    "More evidence on the background than on the face",
+    "Another verdict without the background",
+    "Of these, from real to AI-generated or back",
+)
+
+
+def counted(results: pd.DataFrame, info: CheckpointInfo) -> tuple[int, int, int, int]:
+    """Examined faces; those whose background holds more evidence, whose verdict it decides, and which it turns round.
+
+    Parameters
+    ----------
+    results : DataFrame
+        Rows as `model.results.ImageResult.rows` gives them, of this checkpoint.
+    """
+    examined = results[results["ledger_background"].notna()]
+    on_face = examined[[f"ledger_{name}" for name in FACE_REGIONS]].abs().sum(axis=1)
+    more = examined["ledger_background"].abs() > on_face
+    without = [
+        verdict(info.calibration.probability(logit), info.thresholds)
+        for logit in examined["logit"] - examined["ledger_background"]
+    ]
+    decided = examined["verdict"].to_numpy() != without
+    turned = [{one, other} == {REAL, FAKE} for one, other in zip(examined["verdict"], without, strict=True)]
+    return len(examined), int(more.sum()), int(decided.sum()), sum(turned)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Count, print and, if asked, write."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.background", description=__doc__.split("\n")[0])
+    parser.add_argument("tables", type=Path, nargs="+", metavar="TABLE", help="results as Parquet")
+    parser.add_argument("--write", action="store_true", help="write the section of docs/evidence.md")
+    options = parser.parse_args(arguments)
+    rows = []
+    try:
+        for path in options.tables:
+            results = pd.read_parquet(path)
+            (name,), (digest,) = (results[key].dropna().unique() for key in ("checkpoint", "checkpoint_sha256"))
+            info = read_info(resolve(name))
+            if info.sha256 != digest:
+                raise CheckpointError(f"{path}: is of other weights than the bundled {name}")
+            faces, *counts = counted(results, info)
+            rows.append([f"`{name}`", f"{faces:,}", *(f"{count:,} ({count / faces:.0%})" for count in counts)])
+    except (CheckpointError, OSError, KeyError, ValueError, ZeroDivisionError) as error:
+        print(f"benchmarks.background: {error}", file=sys.stderr)
+        return 2
+    text = "\n\n".join(
+        (
+            f"{machine()} Written by `python -m benchmarks.background TABLE ... --write`, each table made by "
+            "`reality-check bulk FOLDER --out TABLE --checkpoint NAME` from faces that were not trained on.",
+            table(HEAD, rows),
+        )
+    )
+    print(text)
+    if options.write:
+        write_section(PAGE, "background", text)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
