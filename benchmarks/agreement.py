@@ -17,8 +17,8 @@ import numpy as np
 import torch
 
 from benchmarks._page import write_section
+from benchmarks._pick import spread
 from benchmarks.reliability import machine, table
-from benchmarks.resume import chosen
 from dashboard.settings import ROOT
 from model import quality, runtimes
 from model.checkpoint import CheckpointError, CheckpointInfo, list_checkpoints
@@ -34,7 +34,7 @@ PAGE = ROOT / "docs" / "runtimes.md"
 def faces(detector: Detector, folder: Path, count: int) -> np.ndarray:
     """The largest usable face of as many pictures, spread evenly over the folder: (N, 3, S, S), N at most `count`."""
     finder, crops = FaceFinder(), []
-    for source in chosen(folder, count, labelled=False).sources:
+    for source in spread(folder, count).sources:
         try:
             image = decode(source.read()).pixels
         except (ImageError, SourceError):

@@ -27,13 +27,14 @@ from typing import Any
 import pandas as pd
 
 from benchmarks._page import write_section
+from benchmarks._pick import spread
 from benchmarks.reliability import machine, table
 from dashboard import tasks
 from dashboard.settings import ROOT, Settings
 from dashboard.store import BULK, DONE, EVALUATION, FAILED, QUEUED, Run, RunStore
 from model.dataset import LabelError, LabelledSet, from_source_set
 from model.detector import Detector
-from model.sources import SourceError, SourceSet, from_folder
+from model.sources import SourceError, SourceSet
 
 PAGE = ROOT / "docs" / "resume.md"
 KILLED, UNDISTURBED = "killed", "undisturbed"
@@ -48,7 +49,8 @@ class StuckError(RuntimeError):
 def main() -> int:
     arguments = _arguments()
     try:
-        inputs = chosen(arguments.data, arguments.images, labelled=arguments.evaluate)
+        picked = spread(arguments.data, arguments.images)
+        inputs = from_source_set(picked) if arguments.evaluate else picked
     except (SourceError, LabelError) as error:
         print(f"resume: {error}", file=sys.stderr)
         return 2
@@ -63,14 +65,6 @@ def main() -> int:
         name = f"{facts['kind']}, {len(facts['kills'])} kills"
         write_section(PAGE, name, page_section(facts))
     return 0 if facts["same"] else 1
-
-
-def chosen(folder: Path, count: int, *, labelled: bool) -> SourceSet | LabelledSet:
-    """As many pictures as asked, spread evenly over the folder."""
-    found = from_folder(folder)
-    count = min(count, len(found))
-    picked = SourceSet([found[index * len(found) // count] for index in range(count)], root=found.root)
-    return from_source_set(picked) if labelled else picked
 
 
 def moments(count: int, kills: int, seed: int) -> list[tuple[int, float]]:

@@ -1,0 +1,46 @@
+"""What the measuring commands have in common, and the arithmetic behind their figures."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import pytest
+
+from benchmarks._pick import spread
+from benchmarks.cluster import steady
+
+START = 20.0  # seconds until Ray's workers are ready
+
+
+def bursts(seconds: float, late: float, tasks: int = 8, size: int = 128) -> list[tuple[float, int]]:
+    """Marks of two workers that need so long for a task, the second so much later than the first."""
+    ends = sorted(START + begin + seconds * (task + 1) for begin in (0.0, late) for task in range(tasks))
+    times = sorted(end + 1e-4 * result for end in ends for result in range(size))
+    return [(0.0, 0), *((time, done) for done, time in enumerate(times, start=1))]
+
+
+@pytest.mark.parametrize("late", [0.0, 0.4, 1.6, 3.0])
+def test_the_rate_of_bursts_is_that_of_the_workers(late: float) -> None:
+    assert steady(bursts(3.2, late)) == pytest.approx(2 * 128 / 3.2, rel=0.02)
+
+
+def test_the_rate_of_an_even_stream_leaves_the_start_out() -> None:
+    assert steady([(0.0, 0), *((START + 0.1 * done, done) for done in range(1, 101))]) == pytest.approx(10.0)
+    resumed = [(0.0, 500), *((START + 0.1 * done, 500 + done) for done in range(1, 101))]
+    assert steady(resumed) == pytest.approx(10.0)
+
+
+def test_too_few_results_have_no_rate() -> None:
+    for count in range(8):
+        assert math.isnan(steady([(0.0, 0), *((float(done), done) for done in range(1, count + 1))]))
+
+
+def test_pictures_are_picked_evenly(tmp_path: Path) -> None:
+    for index in range(10):
+        (tmp_path / f"{index}.jpg").write_bytes(b"x")
+    assert [source.name for source in spread(tmp_path, 4)] == ["0.jpg", "2.jpg", "5.jpg", "7.jpg"]
+    assert len(spread(tmp_path, 99)) == 10
+    (tmp_path / "none").mkdir()
+    assert len(spread(tmp_path / "none", 4)) == 0
+    assert spread(tmp_path, 4).root == tmp_path.name
