@@ -14,7 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.reliability import machine, table, write_section
+from benchmarks._page import write_section
+from benchmarks.reliability import PAGE, machine, table
 
 ROOT = Path(__file__).resolve().parent.parent
 # Beside the faults of this folder: a server that is killed and started again, as a process of its own.
@@ -77,7 +78,7 @@ def main() -> int:
     text = report(found)
     print(text)
     if options.write:
-        write_section("faults", text)
+        write_section(PAGE, "faults", text)
     return code
 
 

@@ -36,7 +36,8 @@ from functools import cache
 from multiprocessing.connection import Connection
 from pathlib import Path
 
-from benchmarks.reliability import machine, table, write_section
+from benchmarks._page import write_section
+from benchmarks.reliability import PAGE, machine, table
 
 ROOT = Path(__file__).resolve().parent.parent
 CORPUS = ROOT / "tests" / "fuzz" / "corpus"
@@ -655,7 +656,7 @@ def main() -> int:
     text = report(tallies, time.monotonic() - start)
     print(text)
     if options.write:
-        write_section("fuzz", text)
+        write_section(PAGE, "fuzz", text)
     return 1 if any(tally.findings for tally in tallies.values()) else 0
 
 

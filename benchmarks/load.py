@@ -30,8 +30,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from benchmarks._page import write_section
 from benchmarks.analyst import Analyst, VisitError
-from benchmarks.reliability import machine, table, write_section
+from benchmarks.reliability import PAGE, machine, table
 from dashboard.settings import ROOT, sample_dir
 from dashboard.store import DONE, RunStore
 
@@ -296,7 +297,7 @@ def main() -> int:
         )
     print(text)
     if options.write:
-        write_section("load", text)
+        write_section(PAGE, "load", text)
     return 1 if gone or log.problems else 0
 
 

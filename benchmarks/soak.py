@@ -16,8 +16,9 @@ import sys
 import tempfile
 from pathlib import Path
 
+from benchmarks._page import write_section
 from benchmarks.load import Log, answers, lost, problems, server, visit
-from benchmarks.reliability import machine, table, write_section
+from benchmarks.reliability import PAGE, machine, table
 
 QUARTERS = 4
 
@@ -60,7 +61,7 @@ def main() -> int:
         )
     print(text)
     if options.write:
-        write_section("soak", text)
+        write_section(PAGE, "soak", text)
     return 1 if gone or log.problems else 0
 
 

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from benchmarks import fuzz, reliability
+from benchmarks import fuzz
 from dashboard.intake import _safe_name
 from model.imaging import ImageError, Limits, decode_here
 from model.results import guard_text, unguard_text
@@ -90,18 +90,6 @@ def test_a_file_that_is_a_picture_and_something_else_is_read_as_a_picture_alone(
     ):
         with pytest.raises(ImageError):
             decode_here(front + jpeg, Limits(min_side=1))
-
-
-def test_every_section_of_the_page_is_written_alone(tmp_path: Path) -> None:
-    page = tmp_path / "reliability.md"
-    reliability.write_section("load", "first\\1", page)
-    reliability.write_section("fuzz", "two", page)
-    reliability.write_section("load", "three | 3", page)
-    text = page.read_text()
-    assert ("three | 3" in text, "two" in text, "first" in text) == (True, True, False)
-    assert text.count("not been run") == 2
-    with pytest.raises(ValueError, match="sections are"):
-        reliability.write_section("x", "y", page)
 
 
 def test_cases_follow_from_their_number() -> None:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import math
+import re
 from pathlib import Path
 
 import pytest
 
+from benchmarks._page import write_section
 from benchmarks._pick import spread
 from benchmarks.cluster import steady
+from benchmarks.reliability import PAGE
 
 START = 20.0  # seconds until Ray's workers are ready
 
@@ -34,6 +37,34 @@ def test_the_rate_of_an_even_stream_leaves_the_start_out() -> None:
 def test_too_few_results_have_no_rate() -> None:
     for count in range(8):
         assert math.isnan(steady([(0.0, 0), *((float(done), done) for done in range(1, count + 1))]))
+
+
+def test_every_section_of_a_page_is_written_alone(tmp_path: Path) -> None:
+    page = tmp_path / "page.md"
+    write_section(page, "load", "first\\1")
+    write_section(page, "fuzz", "two")
+    write_section(page, "load", "three \\1 | 3")
+    expected = [
+        "<!-- load -->",
+        "three \\1 | 3",
+        "<!-- end of load -->",
+        "",
+        "<!-- fuzz -->",
+        "two",
+        "<!-- end of fuzz -->",
+    ]
+    assert page.read_text("utf-8").splitlines() == expected
+
+
+def test_commands_on_reliability_find_their_sections(tmp_path: Path) -> None:
+    page = tmp_path / PAGE.name
+    page.write_bytes(PAGE.read_bytes())
+    before = re.findall("<!-- .* -->", page.read_text("utf-8"))
+    for name in ("fuzz", "faults", "load", "soak"):
+        write_section(page, name, "nothing")
+    after = page.read_text("utf-8")
+    assert re.findall("<!-- .* -->", after) == before
+    assert after.count("nothing") == 4 and after.startswith("# Reliability") and "Measured" not in after
 
 
 def test_pictures_are_picked_evenly(tmp_path: Path) -> None:
