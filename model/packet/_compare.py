@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from typing import Any
 
 LOG_ODDS, SHARE, PIXELS = "log-odds", "share", "px"
-# A rule for each arithmetic: between instruction sets the bundled checkpoints differ by at most 5e-6 log-odds in fp32
-# and by 0.05 in bf16; boxes and crops do not differ. Real differences between pictures are of the order of 1.
+# A rule for each arithmetic: far more than instruction sets and threads change (docs/evidence.md), far less than other
+# pictures do, which is of the order of 1.
 TOLERANCES: dict[str, dict[str, float]] = {
     "fp32": {LOG_ODDS: 1e-3, SHARE: 1e-3, PIXELS: 0.1},
     "bf16": {LOG_ODDS: 0.25, SHARE: 0.06, PIXELS: 0.1},

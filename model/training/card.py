@@ -6,11 +6,10 @@ A section whose figures are not in the header is left out.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from model.checkpoint import CheckpointInfo, read_info, rewrite
@@ -208,15 +207,12 @@ def _leave_one_out(folds: Mapping[str, Any]) -> list[str]:
     for name, fold in folds.items():
         cells = [name.replace("_", " "), rate(fold["roc_auc"]), rate(fold["tpr_at_1_percent_fpr"])]
         out.append(_row([*cells, fold["n_real"], fold["n_fake"]]))
-    for title, over in (("mean", np.mean), ("minimum", np.min)):
-        values = [_over(folds, key, over) for key in ("roc_auc", "tpr_at_1_percent_fpr")]
-        out.append(_row([f"**{title}**", *values, "", ""]))
-    return [*out, ""]
-
-
-def _over(folds: Mapping[str, Any], key: str, over: Callable[[list[float]], float]) -> str:
-    values = [fold[key]["value"] for fold in folds.values() if fold[key]["value"] is not None]
-    return f"{over(values):.4f}" if values else "undefined"
+    means, least = [], []
+    for key in ("roc_auc", "tpr_at_1_percent_fpr"):
+        defined = [fold[key] for fold in folds.values() if fold[key]["value"] is not None]
+        means.append(rate(mean_of(defined).to_dict()) if defined else "undefined")
+        least.append(rate(min(defined, key=lambda figure: figure["value"])) if defined else "undefined")
+    return [*out, _row(["**mean**", *means, "", ""]), _row(["**minimum**", *least, "", ""]), ""]
 
 
 def _unseen(metrics: Mapping[str, Any]) -> list[str]:
@@ -362,4 +358,4 @@ def _table_head(columns: Sequence[str]) -> list[str]:
 
 
 def _row(cells: Sequence[object]) -> str:
-    return "| " + " | ".join(map(str, cells)) + " |"
+    return "| " + " | ".join(str(cell).replace("|", "\\|") for cell in cells) + " |"

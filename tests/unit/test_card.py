@@ -96,8 +96,8 @@ def test_every_figure_of_the_header_is_in_its_section(tmp_path: Path) -> None:
     assert "manipulated" not in found["Measured"]
     (folds,) = (body for title, body in found.items() if title.startswith("Leave-one-out"))
     assert "| sdxl | 0.9000 [0.8500, 0.9500] | 0.4000 [0.3000, 0.5000] | 7 | 8 |" in folds
-    assert "| **mean** | 0.8500 | 0.4000 |" in folds
-    assert "| **minimum** | 0.8000 | 0.4000 |" in folds
+    assert "| **mean** | 0.8500 [0.8146, 0.9291] | 0.4000 [0.3293, 0.4707] |" in folds
+    assert "| **minimum** | 0.8000 [0.8500, 0.9500] | 0.4000 [0.3000, 0.5000] |" in folds
     unseen = found["The thresholds on sources it never saw"]
     pooled, mean = "0.0200 [0.0102, 0.0390]", "0.0300 [0.0142, 0.0555]"  # Wilson's of 8 in 400; MOVER's of both
     worst = "stock: 0.0500 [0.0200, 0.1000]"
