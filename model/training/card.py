@@ -1,6 +1,7 @@
 """Model cards: written from a checkpoint's header, so that card and header cannot disagree.
 
-A section whose figures are not in the header is left out.
+A section whose figures are not in the header is left out. What a person saw on the worst errors is not in the header but
+beside the checkpoint, in `NAME.failures.csv`.
 """
 
 from __future__ import annotations
@@ -110,6 +111,7 @@ def render(info: CheckpointInfo) -> str:
         ["## What it does\n", *_purpose(header)],
         ["## Measured\n", *_measured(whole)] if whole else [],
         _groups(whole),
+        _failures(info),
         _leave_one_out(metrics.get("leave_one_out") or {}),
         _unseen(metrics),
         _calibration(whole),
@@ -192,6 +194,24 @@ def _groups(sets: Mapping[str, Any]) -> list[str]:
                 out.append(_row([group, entry.get("label", ""), entry["n"], flagged, entry.get("inconclusive", "")]))
             return [*out, ""]
     return []
+
+
+def _failures(info: CheckpointInfo) -> list[str]:
+    """The worst errors in words; of a file that is of other weights or another calibration, nothing."""
+    path = info.path.with_suffix(".failures.csv")
+    if not path.is_file():
+        return []
+    table = pd.read_csv(path, dtype=str, keep_default_na=False)
+    rows = table.loc[table["checkpoint_sha256"] == info.sha256, ["label", "source", "p_fake", "description"]]
+    if rows.empty:
+        return []
+    out = [
+        "### Worst failures\n",
+        "The photographs and the fakes of the test pictures that were most wrong, in the words of somebody who looked "
+        "at them.\n",
+        *_table_head(["label", "source", "p", "what the picture shows"]),
+    ]
+    return [*out, *(_row(row) for row in rows.itertuples(index=False)), ""]
 
 
 def _leave_one_out(folds: Mapping[str, Any]) -> list[str]:

@@ -83,6 +83,19 @@ def sections(text: str) -> dict[str, str]:
     return {title.lstrip("# "): body for title, body in zip(parts[1::2], parts[2::2], strict=True)}
 
 
+def test_the_worst_failures_are_told_in_words_of_these_weights_alone(tmp_path: Path) -> None:
+    info = info_of(tmp_path, **EVERYTHING)
+    path = info.path.with_suffix(".failures.csv")
+    assert "Worst failures" not in sections(card.render(info))
+    path.write_text(
+        "checkpoint_sha256,label,source,p_fake,description\n"
+        f'{info.sha256},real,press,0.98,"flash, no shadow"\n{"0" * 64},fake,pool,0.01,of other weights\n'
+    )
+    found = sections(card.render(info))["Worst failures"]
+    assert "| real | press | 0.98 | flash, no shadow |" in found
+    assert "of other weights" not in found
+
+
 def test_every_figure_of_the_header_is_in_its_section(tmp_path: Path) -> None:
     found = sections(card.render(info_of(tmp_path, **EVERYTHING)))
     assert list(found) == [
