@@ -67,6 +67,24 @@ def main() -> int:
     return 0 if facts["same"] else 1
 
 
+def command(arguments: argparse.Namespace, checkpoint: str | None, name: str) -> str:
+    """What makes a section again, without the places of this machine.
+
+    Parameters
+    ----------
+    checkpoint : str, optional
+        As it was chosen, by option or setting: a name or a path.
+    name : str
+        What the checkpoint calls itself. A setting is named too: elsewhere it may be another.
+    """
+    if checkpoint not in (None, name):
+        name = "FILE"
+    return (
+        f"python -m benchmarks.resume {'--evaluate ' * arguments.evaluate}--checkpoint {name} --images "
+        f"{arguments.images} --kills {arguments.kills} --seed {arguments.seed} --data FOLDER --write"
+    )
+
+
 def moments(count: int, kills: int, seed: int) -> list[tuple[int, float]]:
     """When to kill: after so many pictures, and so many seconds later; spread over the first nine tenths of a run."""
     draw = random.Random(seed)
@@ -100,6 +118,7 @@ def measure(inputs: SourceSet | LabelledSet, arguments: argparse.Namespace, fold
     finally:
         server.kill()
     facts = {"kind": first.kind, "checkpoint": first.checkpoint, "pictures": len(inputs), "seed": arguments.seed}
+    facts["command"] = command(arguments, settings.default_checkpoint, first.checkpoint)
     names = [source.name for source in inputs.sources]
     return facts | {"kills": kills} | compared(store, first, second, before, names)
 
@@ -164,9 +183,8 @@ def page_section(facts: dict[str, Any]) -> str:
     return "\n\n".join(
         (
             f"## A run that is killed ({facts['kind']}, {len(facts['kills'])} times)",
-            f"{machine()} Written by `python -m benchmarks.resume --images {facts['pictures']} --kills "
-            f"{len(facts['kills'])} --seed {facts['seed']} --data FOLDER --write` with `{facts['checkpoint']}`; two "
-            "runs of the same pictures, one of them with its server killed by `kill -9` at random moments.",
+            f"{machine()} Written by `{facts['command']}` with `{facts['checkpoint']}`; two runs of the same pictures, "
+            "one of them with its server killed by `kill -9` at random moments.",
             table(("", ""), rows),
         )
     )
@@ -238,7 +256,7 @@ def state(store: RunStore, run: Run) -> str:
     return FAILED if found is None else found.state
 
 
-def _arguments() -> argparse.Namespace:
+def _arguments(words: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.resume", description=__doc__)
     parser.add_argument("--data", type=Path, required=True, help="folder of pictures; nothing is written to it")
     parser.add_argument("--images", type=int, default=5000, help="at most so many of them")
@@ -247,7 +265,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--write", action="store_true", help="write a section of docs/resume.md")
     parser.add_argument("--evaluate", action="store_true", help="an evaluation: FOLDER holds real/ and fake/")
     parser.add_argument("--checkpoint", help="name or path; the setting default_checkpoint if not given")
-    return parser.parse_args()
+    return parser.parse_args(words)
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks import resume
 from benchmarks._page import write_section
 from benchmarks._pick import spread
 from benchmarks.cluster import steady
@@ -44,16 +45,9 @@ def test_every_section_of_a_page_is_written_alone(tmp_path: Path) -> None:
     write_section(page, "load", "first\\1")
     write_section(page, "fuzz", "two")
     write_section(page, "load", "three \\1 | 3")
-    expected = [
-        "<!-- load -->",
-        "three \\1 | 3",
-        "<!-- end of load -->",
-        "",
-        "<!-- fuzz -->",
-        "two",
-        "<!-- end of fuzz -->",
-    ]
-    assert page.read_text("utf-8").splitlines() == expected
+    load, fuzz = page.read_text("utf-8").split("\n\n")
+    assert load == "<!-- load -->\nthree \\1 | 3\n<!-- end of load -->"
+    assert fuzz == "<!-- fuzz -->\ntwo\n<!-- end of fuzz -->\n"
 
 
 def test_commands_on_reliability_find_their_sections(tmp_path: Path) -> None:
@@ -65,6 +59,23 @@ def test_commands_on_reliability_find_their_sections(tmp_path: Path) -> None:
     after = page.read_text("utf-8")
     assert re.findall("<!-- .* -->", after) == before
     assert after.count("nothing") == 4 and after.startswith("# Reliability") and "Measured" not in after
+
+
+@pytest.mark.parametrize(
+    ("given", "checkpoint", "printed"),
+    [
+        ("--evaluate", "place/tiny.safetensors", "--evaluate --checkpoint FILE"),
+        ("", "tiny", "--checkpoint tiny"),
+        ("", None, "--checkpoint tiny"),
+    ],
+)
+def test_the_page_names_the_command_that_makes_its_section(given: str, checkpoint: str | None, printed: str) -> None:
+    arguments = resume._arguments(["--data", "/private/faces", "--kills", "3", *given.split()])
+    command = f"python -m benchmarks.resume {printed} --images 5000 --kills 3 --seed 1 --data FOLDER --write"
+    assert resume.command(arguments, checkpoint, "tiny") == command
+    ends = {name: {"seconds": 1.0} for name in (resume.KILLED, resume.UNDISTURBED)}
+    facts = {"kind": "bulk", "checkpoint": "tiny", "pictures": 9, "kills": [1], "command": command}
+    assert f"Written by `{command}` with `tiny`" in resume.page_section(facts | ends)
 
 
 def test_pictures_are_picked_evenly(tmp_path: Path) -> None:
