@@ -1,7 +1,7 @@
 """Model cards: written from a checkpoint's header, so that card and header cannot disagree.
 
-A section whose figures are not in the header is left out. What a person saw on the worst errors is not in the header but
-beside the checkpoint, in `NAME.failures.csv`.
+A section whose figures are not in the header is left out. What a person saw on the worst errors is beside the
+checkpoint instead, in `NAME.failures.csv`.
 """
 
 from __future__ import annotations
