@@ -296,7 +296,7 @@ def from_path(path: str | os.PathLike[str], limits: ZipLimits | None = None) -> 
         return from_zip(path, limits)
     if not path.is_file():
         raise SourceError(f"{path}: there is no such file or folder.")
-    return SourceSet([Source(path.name, path)])
+    return SourceSet([Source(printable(path.name), path)])
 
 
 def from_glob(pattern: str) -> SourceSet:

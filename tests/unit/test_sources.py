@@ -117,6 +117,13 @@ def folder_of(path, names):
     return path
 
 
+def test_the_name_of_a_single_file_is_shown_in_valid_utf8(tmp_path):
+    path = tmp_path / os.fsdecode(b"M\xfcller.jpg")  # Latin-1
+    path.write_bytes(b"")
+    (source,) = from_path(path)
+    assert source.name == "M\N{REPLACEMENT CHARACTER}ller.jpg"
+
+
 @pytest.mark.parametrize("way", ["folder", "glob", "ZIP", "list"])
 def test_names_that_look_alike_when_shown_are_told_apart(tmp_path, way):
     names = [b"M\xf6ller.jpg", b"M\xfcller.jpg"]  # in Latin-1
