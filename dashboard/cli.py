@@ -727,6 +727,7 @@ def _detector(
     threshold: float | None = None,
 ) -> Detector:
     from dashboard.settings import get_settings
+    from model import bfloat16
     from model.detector import Detector
 
     settings = get_settings()
@@ -738,6 +739,8 @@ def _detector(
     )
     if detector.choice is not None:
         typer.echo(str(detector.choice), err=True)
+    if detector.runtime == "torch-bf16" and bfloat16.emulated():
+        typer.echo("bf16 is emulated on this processor, several times slower than fp32.", err=True)
     return detector if threshold is None else detector.with_thresholds(_custom(detector.thresholds, threshold))
 
 

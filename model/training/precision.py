@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import torch
 
+from model import bfloat16
+
 
 def autocast(device: torch.device) -> torch.autocast:
-    """Mixed precision on GPUs and on processors with AVX-512; elsewhere bfloat16 is emulated and slow."""
-    quick = device.type != "cpu" or torch.backends.cpu.get_cpu_capability().startswith("AVX512")
+    """Mixed precision on GPUs, and on processors that do not only emulate it."""
+    quick = device.type != "cpu" or not bfloat16.emulated()
     return torch.autocast(device.type, torch.bfloat16, enabled=quick)

@@ -17,6 +17,7 @@ from zipfile import ZipFile
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from PIL import Image
 from typer.testing import CliRunner
 
@@ -130,6 +131,18 @@ def test_a_wrong_setting_is_named(folder: Path, monkeypatch: pytest.MonkeyPatch)
     done = runner.invoke(cli.app, ["classify", str(folder / "fake" / "0.png")])
     assert done.exit_code == 2
     assert "precision" in done.stderr
+
+
+@pytest.mark.parametrize(("capability", "notes"), [("AVX512", 0), ("AVX2", 1)])
+def test_emulated_bfloat16_is_pointed_out(
+    folder: Path, tiny_checkpoint: Path, monkeypatch: pytest.MonkeyPatch, capability: str, notes: int
+) -> None:
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: capability)
+    picture = str(folder / "fake" / "0.png")
+    done = runner.invoke(cli.app, ["classify", picture, "--checkpoint", str(tiny_checkpoint), "--precision", "bf16"])
+    assert done.exit_code == 0, done.output
+    assert done.stderr.count("bf16 is emulated on this processor") == notes
+    assert "emulated" not in runner.invoke(cli.app, ["classify", picture]).stderr
 
 
 def test_heatmap_is_the_crop_beside_its_evidence(folder: Path, tiny_checkpoint: Path) -> None:
