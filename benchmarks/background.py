@@ -72,6 +72,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
     text = "\n\n".join(
         (
+            "## How often the background decides",
             f"{machine()} Written by `python -m benchmarks.background TABLE ... --write`, each table made by "
             "`reality-check bulk FOLDER --out TABLE --checkpoint NAME` from faces that were not trained on.",
             table(HEAD, rows),

@@ -52,7 +52,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             print(*rows[-1], file=sys.stderr, flush=True)
     head = ("Network", "Precision", "Faces", "Logits apart, at most", "Boxes apart, at most (px)")
     text = (
-        f"{machine()} Written by `python -m benchmarks.repeatability --precisions {' '.join(options.precisions)} "
+        f"## The same picture on other processors\n\n{machine()} Written by `python -m benchmarks.repeatability --precisions {' '.join(options.precisions)} "
         f"--write`, all bundled pictures.\n\n{table(head, rows)}"
     )
     print(text)
