@@ -51,9 +51,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
             rows.append([f"`{info.name}`", precision, str(len(reference)), *moved])
             print(*rows[-1], file=sys.stderr, flush=True)
     head = ("Network", "Precision", "Faces", "Logits apart, at most", "Boxes apart, at most (px)")
-    text = (
-        f"## The same picture on other processors\n\n{machine()} Written by `python -m benchmarks.repeatability --precisions {' '.join(options.precisions)} "
-        f"--write`, all bundled pictures.\n\n{table(head, rows)}"
+    asked = " ".join(options.precisions)
+    text = "\n\n".join(
+        (
+            "## The same picture on other processors",
+            f"{machine()} Written by `python -m benchmarks.repeatability --precisions {asked} --write`, all bundled "
+            "pictures.",
+            table(head, rows),
+        )
     )
     print(text)
     if options.write:
