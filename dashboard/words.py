@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -89,12 +90,14 @@ def percent(value: float, digits: int = 1) -> str:
 
 
 def rate(value: float) -> str:
-    """A threshold or rate as a short percentage.
+    """A threshold or rate as a short percentage, with two digits of what it lacks to 0 or 100 %.
 
-    >>> rate(0.01), rate(0.8251), rate(0.005)
-    ('1 %', '82.5 %', '0.5 %')
+    >>> rate(0.01), rate(0.8251), rate(0.0001), rate(0.9998), rate(1.0)
+    ('1 %', '82.5 %', '0.01 %', '99.98 %', '100 %')
     """
-    return f"{value * 100:.1f}".removesuffix(".0") + " %"
+    lacking = 100 * min(value, 1 - value)
+    digits = 1 - math.floor(math.log10(lacking)) if 0 < lacking < 1 else 1
+    return f"{value * 100:.{digits}f}".rstrip("0").rstrip(".") + " %"
 
 
 def summary(result: ImageResult) -> str:

@@ -151,3 +151,20 @@ def test_text_of_unknown_origin_becomes_no_link_and_no_icon(text: str) -> None:
     assert shown.replace("\N{WORD JOINER}", "") == text
     assert not re.search(r"https?://|www\.|\w@\w|:material/|:cat:", shown, re.IGNORECASE)
     assert words.plain("Took 12:30, so: done.") == "Took 12\\:30, so\\: done."
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (0.0, "0 %"), (1e-6, "0.0001 %"), (0.0002, "0.02 %"), (0.0025, "0.25 %"), (0.005, "0.5 %"), (0.01, "1 %"),
+        (0.0625, "6.2 %"), (0.5, "50 %"), (0.931, "93.1 %"), (0.9901, "99.01 %"), (0.9998, "99.98 %"), (1.0, "100 %"),
+    ],
+)  # fmt: skip
+def test_a_rate_reads_as_0_or_100_percent_only_where_it_is(value: float, text: str) -> None:
+    assert words.rate(value) == text
+
+
+def test_thresholds_near_the_ends_and_rare_false_alarms_keep_their_digits() -> None:
+    note = words.threshold_note(Thresholds(real=0.0002, fake=0.9998, fpr=0.0001))
+    assert "from 99.98 % upward and real up to 0.02 %" in note
+    assert "at most 0.01 % of real photographs were flagged in validation, about 1 in 10,000." in note
