@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import streamlit as st
@@ -145,10 +146,12 @@ def _start(
         tasks.keep_inputs(run, inputs)
         run = store.update(run.id, total=len(inputs)) or run
         job = resources.enqueue(queue, run)
-    except (IntakeError, SourceError, LabelError, StoreError, Busy, OSError) as error:
+    except BaseException as error:  # whatever it was: a run that cannot begin must not wait for ever
         if run is not None:
-            store.delete(run.id)
-            store.release(run.id)
+            with suppress(StoreError):  # out of sight all the same
+                store.discard(run.id)
+        if not isinstance(error, (IntakeError, SourceError, LabelError, StoreError, Busy, OSError)):
+            raise
         _explain(error, chosen)
         return None
     memory.release(chosen.uploads)  # the run's folder has them

@@ -283,6 +283,11 @@ class RunStore:
             self.release(run_id)
         return deleted
 
+    def discard(self, run_id: str) -> None:
+        """Delete a run that this process made and could not begin; `StoreError` as for `delete`."""
+        self.delete(run_id)
+        self.release(run_id)
+
     def interrupted(self) -> list[Run]:
         """Every run that was left unfinished and nobody works on, the oldest first, now in the state `interrupted`.
 

@@ -121,7 +121,7 @@ def keep_inputs(run: Run, inputs: SourceSet | LabelledSet) -> None:
         place = source.location.absolute()
         inside = place.is_relative_to(run.folder.absolute())
         shown = place.relative_to(run.folder.absolute()) if inside else place
-        rows.append((source.name, os.fsdecode(shown), source.member))
+        rows.append((source.name, os.fsencode(shown), source.member))  # bytes: a name on a disk may be no Unicode
     write_atomically(run.folder / "inputs.json", json_bytes(about))
     frame = pd.DataFrame(rows, columns=["name", "location", "member"])
     write_atomically(run.folder / "inputs.parquet", parquet_bytes(frame))
@@ -169,7 +169,7 @@ def _sources(run: Run, frame: pd.DataFrame, *, is_open: bool) -> list[ImageSourc
 
     found: list[ImageSource] = []
     for name, location, member in frame[["name", "location", "member"]].itertuples(index=False):
-        place = run.folder / location  # a full path stays what it is
+        place = run.folder / os.fsdecode(location)  # a full path stays what it is; older runs kept text
         if not is_open:
             found.append(_Closed(name))
         elif pd.isna(member):
@@ -324,6 +324,7 @@ def _measure(job: Job, run: Run, labelled: LabelledSet, detector: Detector) -> N
         predictions,
         delivery=str(run.settings["tier"]),
         training=training_hashes(detector.checkpoint),
+        step=job.rest,
     )
     write_atomically(run.table, parquet_bytes(measured.predictions))
     write_atomically(run.metrics, json_text(measured.metrics).encode())

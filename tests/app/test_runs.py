@@ -493,6 +493,21 @@ def test_a_full_queue_is_explained(app: AppTest, monkeypatch: pytest.MonkeyPatch
     assert [path for path in resources.job_queue().store.folder.iterdir() if path.is_dir()] == []
 
 
+def test_no_error_leaves_a_run_behind(app: AppTest, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(*_: object) -> None:
+        raise UnicodeEncodeError("utf-8", "\udce9", 0, 1, "surrogates not allowed")
+
+    monkeypatch.setattr(tasks, "keep_inputs", fails)
+    open_page(app, "bulk")
+    app.file_uploader(key="bulk_files").upload("one.png", picture())
+    app.run()
+    click(app, "Start")
+    assert app.exception
+    store = resources.job_queue().store
+    assert store.runs() == []
+    assert [path for path in store.folder.iterdir() if path.is_dir()] == []
+
+
 def test_hostile_file_names_stay_text(app: AppTest) -> None:
     name = "**bold** [x](https://example.org) :red[y].png"
     open_page(app, "bulk")

@@ -367,6 +367,19 @@ def test_uploads_are_noted_by_their_place_in_the_run(store: RunStore, detector: 
     assert found.skipped == [("e", "no")]
 
 
+def test_a_file_whose_name_is_no_unicode_is_found_again(store: RunStore, detector: Detector, app_home: Path) -> None:
+    (app_home / "served" / os.fsdecode(b"caf\xe9.png")).write_bytes(picture(seed=5))
+    inputs = from_folder(app_home / "served")
+    run = kept(store, detector, inputs)
+    found = tasks.load_inputs(run, Settings()).sources
+    assert [source.read() for source in found] == [source.read() for source in inputs]
+    frame = pd.read_parquet(run.folder / "inputs.parquet")
+    frame = frame[frame["name"].str.isascii()]
+    frame["location"] = frame["location"].map(os.fsdecode)  # as runs of earlier versions kept them
+    frame.to_parquet(run.folder / "inputs.parquet")
+    assert len([source.read() for source in tasks.load_inputs(run, Settings()).sources]) == 6
+
+
 def test_pictures_of_a_folder_that_was_closed_cannot_be_read(
     store: RunStore, detector: Detector, app_home: Path
 ) -> None:
