@@ -7,6 +7,7 @@ known is an error: an evaluation on guessed labels is worse than none.
 from __future__ import annotations
 
 import csv
+import json
 import os
 import re
 from collections import Counter
@@ -14,6 +15,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
 
@@ -200,9 +202,9 @@ def from_source_set(found: SourceSet) -> LabelledSet:
 def from_manifest(path: str | os.PathLike[str], *, root: str | os.PathLike[str] | None = None) -> LabelledSet:
     """Labels from a table with the columns `path` and `label`.
 
-    CSV is UTF-8, with or without a byte order mark, separated by comma, semicolon or tab. Rows that cannot be used
-    (missing file, unknown label, listed twice) are in `skipped` with their row number; an image that is listed with
-    both labels is not used at all.
+    CSV is UTF-8, with or without a byte order mark, separated by comma, semicolon or tab. Lists and structs in Parquet
+    become JSON text. Rows that cannot be used (missing file, unknown label, listed twice) are in `skipped` with their
+    row number; an image that is listed with both labels is not used at all.
 
     Raises
     ------
@@ -289,6 +291,9 @@ def _read_table(path: Path) -> pd.DataFrame:
         raise LabelError(f"{path.name}: the column {_listed(doubled)} occurs twice. Rename one.")
     if table.empty:
         raise LabelError(f"{path.name}: has no rows.")
+    for name in table:
+        if table[name].dtype == object and not table[name].map(pd.api.types.is_scalar).all():
+            table[name] = table[name].map(_scalar)
     return table.reset_index(drop=True)
 
 
@@ -324,6 +329,17 @@ def _read_parquet(path: Path) -> pd.DataFrame:
     if about.num_rows > MAX_MANIFEST_ROWS or unpacked > 4 * MAX_MANIFEST_BYTES:
         raise LabelError(f"{path.name}: has {about.num_rows:,} rows, {unpacked / 2**20:,.0f} MiB unpacked. Split it.")
     return pd.read_parquet(path)
+
+
+def _scalar(value: object) -> object:
+    """A cell that can be compared and grouped by: a list, struct or map becomes JSON text."""
+    return value if pd.api.types.is_scalar(value) else json.dumps(value, ensure_ascii=False, default=_within)
+
+
+def _within(value: object) -> object:
+    if isinstance(value, np.ndarray):
+        return value.tolist()
+    return f"{len(value)} bytes" if isinstance(value, bytes) else str(value)
 
 
 def _column(table: pd.DataFrame, accepted: Iterable[str], path: Path) -> str:

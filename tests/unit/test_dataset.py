@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import zipfile
+from datetime import date
 
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -147,6 +150,29 @@ def test_csv_in_its_usual_dialects(tmp_path, encoding, separator):
     ]
     assert [source.read() for source in found.sources] == ["ä/a.jpg".encode(), b"b.jpg"]
     assert found.skipped == []
+
+
+def test_lists_and_structs_of_parquet_become_text_that_can_be_grouped_by(tmp_path):
+    on_disk(tmp_path, "a.png", "b.png", "c.png")
+    table = pa.table(
+        {
+            "path": ["a.png", "b.png", "c.png"],
+            "label": [0, 1, 1],
+            "group": [["gan", "new"], ["gan"], None],
+            "tags": [["new", "ä"], [], None],
+            "boxes": [[[1, 2], [3]], None, [[4]]],
+            "origin": [{"model": "x", "raw": b"12"}, {"model": "x", "raw": b"12"}, None],
+            "taken": pa.array([date(2020, 1, 2), None, None]),
+        }
+    )
+    pq.write_table(table, tmp_path / "set.parquet")
+    frame = load_labelled(tmp_path / "set.parquet").frame
+    assert frame["group"].tolist() == ['["gan", "new"]', '["gan"]', ""]
+    assert frame["tags"].dropna().tolist() == ['["new", "ä"]', "[]"]
+    assert frame["boxes"].dropna().tolist() == ["[[1, 2], [3]]", "[[4]]"]
+    assert frame["origin"].iloc[0] == '{"model": "x", "raw": "2 bytes"}'
+    assert frame["taken"].iloc[0] == date(2020, 1, 2)
+    assert frame.nunique().loc[["tags", "boxes", "origin", "taken"]].tolist() == [2, 2, 1, 1]
 
 
 def test_parquet_with_numeric_labels_and_missing_values(tmp_path):
