@@ -18,7 +18,7 @@ from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from dashboard.store import (
@@ -274,12 +274,28 @@ class JobQueue:
             return None
         with self._lock:
             job = self._jobs.get(run.id)
+            run = self._as_it_is(run)
         if job is not None:
             job.title = run.name
             return job
         if run.damage:
             raise StoreError(f"This run is damaged: {run.damage}.")
         return Job.of(run)
+
+    def unfinished(self, owner: str) -> int:
+        """How many runs of an owner wait or run, here or on another server."""
+        runs = self.store.runs(owner=owner)
+        with self._lock:
+            return sum(self._as_it_is(run).state in _LIVE for run in runs)
+
+    def _as_it_is(self, run: Run) -> Run:
+        """A kept run; interrupted if it should wait or run and nobody works on it. With the lock: nobody may begin."""
+        if run.state not in _LIVE or run.id in self._jobs:
+            return run
+        try:
+            return self.store.interrupt(run) or run
+        except StoreError:  # the disk may still be full: it cannot be written down, and is true all the same
+            return replace(run, state=INTERRUPTED)
 
     def progress(self, job: Job) -> Progress:
         """What a page shows of a job."""
@@ -409,7 +425,7 @@ class JobQueue:
         try:
             ended = None if state == INTERRUPTED else job.finished
             self.store.update(job.id, state=state, finished=ended, **changes)
-        except StoreError:  # for example a full disk: the next start finds the run unfinished and resumes it
+        except StoreError:  # for example a full disk: whoever asks for the run next finds it interrupted
             _log.exception("the end of a job could not be written")
         self._forget(job)
         job.state = state

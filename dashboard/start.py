@@ -13,7 +13,7 @@ from dashboard.intake import IntakeError, allowed, from_uploads, zip_limits
 from dashboard.jobs import Busy, Job, JobQueue
 from dashboard.people import Person
 from dashboard.settings import Settings, get_settings
-from dashboard.store import BULK, EVALUATION, QUEUED, RUNNING, Run, RunStore, StoreError
+from dashboard.store import BULK, EVALUATION, Run, StoreError
 from dashboard.widgets.many_input import Chosen
 from dashboard.widgets.purpose import is_stated
 from model.dataset import LabelError, LabelledSet, from_manifest, from_source_set
@@ -131,7 +131,7 @@ def _start(
         if settings.confirm_purpose and not is_stated(purpose):
             raise IntakeError("State what this run is for.")
         store.tidy(settings.keep_days)
-        check_room(store, person, settings)
+        check_room(queue, person, settings)
         run = store.create(
             kind,
             chosen.title,
@@ -158,7 +158,7 @@ def _start(
     return job
 
 
-def check_room(store: RunStore, person: Person, settings: Settings) -> None:
+def check_room(queue: JobQueue, person: Person, settings: Settings) -> None:
     """See that a person may begin a run, and that there is room for it.
 
     Raises
@@ -172,19 +172,19 @@ def check_room(store: RunStore, person: Person, settings: Settings) -> None:
     """
     if not person.may_run:
         raise IntakeError("Your role lets you look at runs and examine single pictures, and not begin runs.")
+    store = queue.store
     if store.free() < settings.min_free_mb * 2**20:
         raise StoreError("The server's disk is nearly full. Delete runs you no longer need, or tell the operator.")
-    check_turn(store, person, settings)
+    check_turn(queue, person, settings)
     if store.stored(person.key) >= settings.owner_stored_mb * 2**20:
         raise IntakeError(
             f"Your runs take more than {settings.owner_stored_mb:,} MB on this server. Delete some of them first."
         )
 
 
-def check_turn(store: RunStore, person: Person, settings: Settings) -> None:
+def check_turn(queue: JobQueue, person: Person, settings: Settings) -> None:
     """See that not too many runs of a person wait already; `Busy` otherwise."""
-    live = sum(run.state in (QUEUED, RUNNING) for run in store.runs(owner=person.key))
-    if live >= settings.owner_queued_jobs:
+    if queue.unfinished(person.key) >= settings.owner_queued_jobs:
         raise Busy(
             f"{settings.owner_queued_jobs} runs of yours wait or run already. Wait for one of them, or pause or cancel "
             "it."
@@ -196,7 +196,7 @@ def go_on(queue: JobQueue, job: Job) -> None:
     run, person = queue.store.get(job.id, owner=session.owner()), session.person()
     try:
         if run is not None and person.may_run:
-            check_turn(queue.store, person, get_settings())
+            check_turn(queue, person, get_settings())
             resources.enqueue(queue, run)
     except (Busy, StoreError) as error:
         st.toast(words.plain(str(error)), icon=":material/error:")

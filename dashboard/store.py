@@ -31,6 +31,7 @@ BULK, EVALUATION = "bulk", "evaluation"
 QUEUED, RUNNING, DONE, CANCELLED, FAILED = "queued", "running", "done", "cancelled", "failed"
 INTERRUPTED, PAUSED = "interrupted", "paused"
 _DELETING = "deleting"  # hidden; goes for good once nobody works on it
+_UNFINISHED = (QUEUED, RUNNING, INTERRUPTED)  # and to be gone on with
 INDEX, RECORD, CLAIM = "runs.sqlite", "run.json", "claim"
 UPLOADS, TABLE, METRICS = "uploads", "predictions.parquet", "metrics.json"
 BUSY_SECONDS = 30.0
@@ -293,18 +294,25 @@ class RunStore:
 
         The time that a lost attempt worked is known by its last sign of life and added to `seconds`.
         """
-        found = []
-        for run in reversed(self._select("state IN (?, ?, ?)", (QUEUED, RUNNING, INTERRUPTED), None)):
-            if run.id in self._claims:
-                continue
-            if self.claim(run.id):
-                worked = max(0.0, _last_sign(run) - run.began) if run.began and run.state == RUNNING else 0.0
-                changed = self.update(run.id, state=INTERRUPTED, seconds=run.seconds + worked)
-                self.release(run.id)
-                found += [changed] if changed else []
-            elif run.damage:
+        left = reversed(self._select("state IN (?, ?, ?)", _UNFINISHED, None))
+        return [found for run in left if (found := self.interrupt(run))]
+
+    def interrupt(self, run: Run) -> Run | None:
+        """One run as `interrupted` finds it; None if somebody works on it, or it has ended or can never go on."""
+        if run.id in self._claims:
+            return None
+        if not self.claim(run.id):
+            if run.damage:
                 self.update(run.id, state=FAILED, error=run.damage)
-        return found
+            return None
+        try:
+            now = self.get(run.id)  # whoever worked on it may have ended it just before the claim
+            if now is None or now.state not in _UNFINISHED:
+                return None
+            worked = max(0.0, _last_sign(now) - now.began) if now.began and now.state == RUNNING else 0.0
+            return self.update(run.id, state=INTERRUPTED, seconds=now.seconds + worked)
+        finally:
+            self.release(run.id)
 
     def tidy(self, keep_days: float | None = None) -> list[Deleted]:
         """Finish deletions that were cut short, and delete runs that ended more than `keep_days` ago."""
@@ -358,20 +366,22 @@ class RunStore:
             if not (self.folder / run_id).is_dir():
                 return False
             place = self.folder / run_id / CLAIM
-            lock = sqlite3.connect(place, timeout=0, isolation_level=None, check_same_thread=False)
+            lock = None
             try:
+                lock = sqlite3.connect(place, timeout=0, isolation_level=None, check_same_thread=False)
                 lock.execute("BEGIN EXCLUSIVE")
             except sqlite3.Error:
-                lock.close()
+                if lock is not None:
+                    lock.close()
                 return False
             self._claims[run_id] = lock
             return True
 
     def release(self, run_id: str) -> None:
         """Give a run back. One that was deleted meanwhile goes now; `StoreError` if its files cannot be deleted."""
-        with self._connected() as index:
-            row = index.execute("SELECT state FROM run WHERE id = ?", (run_id,)).fetchone()
         try:
+            with self._connected() as index:
+                row = index.execute("SELECT state FROM run WHERE id = ?", (run_id,)).fetchone()
             if row is not None and row[0] == _DELETING:
                 shutil.rmtree(self.folder / run_id)
                 self._erase(run_id)

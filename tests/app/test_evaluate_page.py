@@ -23,6 +23,7 @@ from dashboard.people import LOCAL
 from dashboard.store import Run
 from dashboard.view import CELLS, ORDERS, PARAMETERS, Selection, View
 from dashboard.widgets.evaluation import calibration, confusion, groups
+from dashboard.widgets.evaluation import relabel as relabel_widget
 from dashboard.widgets.evaluation.curves import near
 from dashboard.widgets.evaluation.figures import figure_text
 from model import metrics
@@ -487,6 +488,21 @@ def test_labels_are_corrected_in_the_page(app_home: Path) -> None:
     app.run()
     assert not app.exception
     assert "Nothing is corrected yet" in text_of(app)
+
+
+def test_a_full_queue_leaves_no_corrected_run_behind(app_home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = kept()
+    queue = resources.job_queue()
+    app = visit(run)
+    app.session_state[f"relabel_{run.id}"] = True
+    app.session_state[f"corrections_{run.id}"] = {str(measured(run).names[0]): relabel.Correction(label="fake")}
+    monkeypatch.setattr(relabel_widget, "_note", lambda *_: None)
+    app.run()
+    monkeypatch.setattr(queue, "max_queued", 0)
+    app.button(key=f"relabel_run_{run.id}").click().run()
+    assert "Try again" in app.error[0].value
+    assert [left.id for left in queue.store.runs()] == [run.id]
+    assert [path.name for path in queue.store.folder.iterdir() if path.is_dir()] == [run.id]
 
 
 def test_report_and_downloads_state_the_same_figures(app_home: Path) -> None:

@@ -375,5 +375,33 @@ def test_a_store_that_cannot_be_written_does_not_stop_the_worker(
     with monkeypatch.context() as patch:
         job = submit(queue, "x", lambda job: patch.setattr(queue.store, "update", full))
         wait(lambda: queue.progress(job).finished)
-    assert [run.id for run in queue.store.interrupted()] == [job.id]  # nothing says that it ended: it is done again
+        assert queue.get(job.id).state == INTERRUPTED  # type: ignore[union-attr] - still full, and so it is all the same
+    kept = queue.store.get(job.id)
+    assert kept is not None and kept.state == RUNNING
+    assert queue.unfinished("") == 0
+    assert queue.get(job.id).state == INTERRUPTED  # type: ignore[union-attr] - nothing says that it ended
+    assert [run.id for run in queue.store.interrupted()] == [job.id]  # and it is done again
     assert ended(queue, submit(queue, "next", nothing)).state == DONE
+
+
+def test_a_run_that_nobody_works_on_any_more_can_be_continued(queue: JobQueue) -> None:
+    other = RunStore(queue.store.folder)  # of another server
+    run = other.create(BULK, "left", checkpoint="tiny", checkpoint_sha256="0" * 64, settings={}, owner="me")
+    other.update(run.id, state=RUNNING, began=time.time())
+    assert (queue.get(run.id).state, queue.unfinished("me")) == (RUNNING, 1)  # type: ignore[union-attr]
+    other.close()  # it died
+    assert queue.unfinished("me") == 0
+    left = queue.get(run.id)
+    assert left is not None and left.state == INTERRUPTED
+    kept = queue.store.get(run.id)
+    assert kept is not None and kept.state == INTERRUPTED
+    assert ended(queue, queue.submit(kept, nothing)).state == DONE
+
+
+def test_a_run_that_has_just_ended_is_not_taken_for_left(queue: JobQueue) -> None:
+    job = submit(queue, "x", nothing)
+    before = queue.store.get(job.id)
+    assert before is not None
+    ended(queue, job)
+    assert queue.store.interrupt(before) is None
+    assert queue.get(job.id).state == DONE  # type: ignore[union-attr]

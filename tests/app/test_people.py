@@ -16,7 +16,7 @@ from streamlit.testing.v1 import AppTest
 
 from dashboard import memory, resources, session
 from dashboard.guards import COOKIE, SECURE_COOKIE, token_of
-from dashboard.jobs import Job
+from dashboard.jobs import Job, JobQueue
 from dashboard.people import LOCAL, Visit, identify
 from dashboard.settings import Settings, get_settings
 from dashboard.start import check_room
@@ -229,7 +229,7 @@ def test_a_viewer_looks_and_does_not_run(app: AppTest, monkeypatch: pytest.Monke
     open_page(fresh, "bulk")
     assert not [button for button in fresh.button if button.label == "Continue"]
     with pytest.raises(ValueError, match="Your role"):
-        check_room(resources.job_queue().store, session.person(), get_settings())
+        check_room(resources.job_queue(), session.person(), get_settings())
 
 
 def test_administration_is_for_administrators_and_shows_no_names(
@@ -300,22 +300,34 @@ def made(store: RunStore, owner: str, size: int = 0) -> Run:
 
 
 def test_one_person_cannot_fill_queue_or_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    store = RunStore(tmp_path / "runs")
+    queue = JobQueue(store := RunStore(tmp_path / "runs"))
     settings = Settings(owner_queued_jobs=2, owner_stored_mb=1, min_free_mb=0)
     me, you = (identify(visit(cookies={COOKIE: token}), settings) for token in (TOKEN, OTHER))
     assert me is not None and you is not None
     first, second = made(store, me.key), made(store, me.key)
+    assert store.claim(first.id) and store.claim(second.id)
     with pytest.raises(RuntimeError, match="2 runs of yours"):
-        check_room(store, me, settings)
-    check_room(store, you, settings)
+        check_room(queue, me, settings)
+    check_room(queue, you, settings)
     store.update(first.id, state=DONE)
-    check_room(store, me, settings)
+    check_room(queue, me, settings)
     (second.uploads / "1.bin").write_bytes(bytes(2**20))
     with pytest.raises(ValueError, match="more than 1 MB"):
-        check_room(store, me, settings)
+        check_room(queue, me, settings)
     monkeypatch.setattr(RunStore, "free", lambda self: 2**20)
     with pytest.raises(StoreError, match="nearly full"):
-        check_room(store, you, Settings(min_free_mb=2))
+        check_room(queue, you, Settings(min_free_mb=2))
+    store.close()
+
+
+def test_runs_that_nobody_works_on_do_not_count(tmp_path: Path) -> None:
+    queue = JobQueue(store := RunStore(tmp_path / "runs"))
+    settings = Settings(owner_queued_jobs=2, min_free_mb=0)
+    me = identify(visit(cookies={COOKIE: TOKEN}), settings)
+    assert me is not None
+    for _ in range(2):
+        made(store, me.key)
+    check_room(queue, me, settings)
 
 
 def test_uploads_go_with_their_tab(monkeypatch: pytest.MonkeyPatch) -> None:

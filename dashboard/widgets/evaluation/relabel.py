@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any
 
 import pandas as pd
@@ -149,8 +150,14 @@ def _measure_again(job: Job, result: EvaluationResult, changes: dict[str, Correc
         run = queue.store.get(job.id, owner=session.owner())
         if run is None:
             raise StoreError("This run is gone.")
-        check_room(queue.store, session.person(), get_settings())
-        new: Any = resources.enqueue(queue, copy_run(queue.store, run, result, corrected(result.labelled, changes)))
+        check_room(queue, session.person(), get_settings())
+        copy = copy_run(queue.store, run, result, corrected(result.labelled, changes))
+        try:
+            new: Any = resources.enqueue(queue, copy)
+        except BaseException:  # as in `dashboard.start`: a run that cannot begin must not wait for ever
+            with suppress(StoreError):
+                queue.store.discard(copy.id)
+            raise
     except (StoreError, Busy, IntakeError) as error:
         st.error(words.plain(str(error)), icon=":material/error:")
         return
