@@ -315,23 +315,28 @@ class RunStore:
             self.release(run.id)
 
     def tidy(self, keep_days: float | None = None) -> list[Deleted]:
-        """Finish deletions that were cut short, and delete runs that ended more than `keep_days` ago."""
+        """Finish deletions that were cut short, and delete runs that ended more than `keep_days` ago.
+
+        Files that cannot be deleted are logged and left for the next time: one folder must not keep the server still.
+        """
         with self._connected() as index:
             marked = index.execute("SELECT id FROM run WHERE state = ?", (_DELETING,)).fetchall()
         for (run_id,) in marked:
-            if not (self.folder / run_id).is_dir():
-                self._erase(run_id)
-            elif run_id not in self._claims and self.claim(run_id):  # whoever works on it lets go of it later
-                self.release(run_id)
+            with _logged():
+                if not (self.folder / run_id).is_dir():
+                    self._erase(run_id)
+                elif run_id not in self._claims and self.claim(run_id):  # whoever works on it lets go of it later
+                    self.release(run_id)
         if keep_days is None:
             return []
         oldest = time.time() - keep_days * 86400
-        gone = [
-            self.delete(run.id)
-            for run in self.runs()
-            if (run.finished or run.created) < oldest and run.state not in (QUEUED, RUNNING)
-        ]
-        return [deleted for deleted in gone if deleted is not None]
+        gone: list[Deleted] = []
+        for run in self.runs():
+            if (run.finished or run.created) < oldest and run.state not in (QUEUED, RUNNING):
+                with _logged():
+                    deleted = self.delete(run.id)
+                    gone += [deleted] if deleted else []
+        return gone
 
     def adopt(self, owner: str) -> int:
         """Give every run without an owner to this one; returns how many there were."""
@@ -488,6 +493,15 @@ class RunStore:
             index.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         for aside in self.folder.glob(f"{INDEX}.damaged-*"):  # holds names of runs, this one's too
             aside.unlink(missing_ok=True)
+
+
+@contextmanager
+def _logged() -> Iterator[None]:
+    """Log that a run could not be deleted, and go on. Its id opens it, so that it is no matter for a log."""
+    try:
+        yield
+    except StoreError as error:
+        _log.warning("a run could not be deleted: %s", error)
 
 
 def write_atomically(path: Path, data: bytes) -> None:

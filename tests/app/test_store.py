@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import errno
 import json
 import os
+import shutil
 import signal
 import socket
 import sqlite3
@@ -179,6 +181,32 @@ def test_a_deletion_that_was_cut_short_is_finished_at_the_next_start(store: RunS
     assert after.interrupted() == []
     after.tidy()
     assert not run.folder.exists()
+
+
+def test_a_folder_that_cannot_be_deleted_holds_up_nothing(
+    store: RunStore, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    held, *others = (create(store, name) for name in ("held", "one", "two"))
+    for run in (held, *others):
+        store.update(run.id, state=CANCELLED, finished=1.0)
+        store.release(run.id)
+    rmtree = shutil.rmtree
+
+    def refused(folder: Path) -> None:
+        if folder == held.folder:
+            raise PermissionError(errno.EACCES, "Permission denied", str(folder / "uploads" / "secret.png"))
+        rmtree(folder)
+
+    monkeypatch.setattr(shutil, "rmtree", refused)
+    assert sorted(deleted.name for deleted in store.tidy(7)) == ["one", "two"]
+    assert store.tidy() == []  # it is marked by now
+    assert store.runs() == []
+    assert [path.name for path in store.folder.iterdir() if path.is_dir()] == [held.id]
+    assert "cannot be deleted (Permission denied)" in caplog.text
+    assert "secret" not in caplog.text and held.id not in caplog.text
+    monkeypatch.undo()
+    store.tidy()
+    assert not held.folder.exists()
 
 
 def test_tidying_leaves_a_deleted_run_to_whoever_still_works_on_it(store: RunStore) -> None:
