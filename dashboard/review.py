@@ -16,7 +16,7 @@ import pandas as pd
 
 from dashboard.alike import Fingerprints
 from dashboard.store import StoreError
-from dashboard.tasks import BulkResult
+from dashboard.tasks import BulkResult, broken
 from model import quality
 
 BROKEN = "broken"
@@ -179,10 +179,10 @@ def table_of(result: BulkResult) -> pd.DataFrame:
     frame["position"] = places.get_indexer(frame["name"])  # a run that was stopped lacks some, or has them later
     if (frame["position"] < 0).any():
         raise StoreError("This run is damaged: its results are of other pictures than its list.")
-    broken = frame["code"].notna() & (frame["faces"] == 0) & (frame["format"] == "")
-    frame["kind"] = frame["verdict"].mask(broken, BROKEN)
+    failed = broken(frame)
+    frame["kind"] = frame["verdict"].mask(failed, BROKEN)
     explained = {code: quality.explain(str(code)) for code in frame["code"].dropna().unique()}
-    frame["why"] = frame["code"].map(explained).astype("str").fillna("").mask(broken, frame["reason"])
+    frame["why"] = frame["code"].map(explained).astype("str").fillna("").mask(failed, frame["error"])
     parts = frame["name"].str.rpartition("/")
     frame["folder"], frame["file"] = parts[0], parts[2]
     return frame

@@ -51,7 +51,8 @@ THUMBNAIL = 72  # px
 LOOK = 160  # px of the longer side of what thumbnails and fingerprints are made from
 MAX_THUMBNAILS = 5000
 IMAGE_COLUMNS = (
-    "name", "sha256", "verdict", "p_fake", "reason", "code", "faces", "width", "height", "format", "bytes", "elapsed_ms"
+    "name", "sha256", "verdict", "p_fake", "reason", "code", "error", "faces", "width", "height", "format", "bytes",
+    "elapsed_ms",
 )  # fmt: skip
 
 
@@ -370,6 +371,7 @@ def images_of(faces: pd.DataFrame) -> pd.DataFrame:
             "p_fake": deciding["p_fake"].astype("float64"),
             "reason": text["error"].where(text["error"].notna(), text["reason"]),
             "code": text["reason"],
+            "error": text["error"],
             "faces": deciding["faces"].astype("int64"),
             "width": deciding["width"].astype("int64"),
             "height": deciding["height"].astype("int64"),
@@ -381,9 +383,13 @@ def images_of(faces: pd.DataFrame) -> pd.DataFrame:
     return out[list(IMAGE_COLUMNS)]
 
 
+def broken(images: pd.DataFrame) -> pd.Series:
+    """Which of `images_of` could not be judged for an error, of the file or in the work; a boolean for each."""
+    return images["error"].notna()
+
+
 def _counts(images: pd.DataFrame) -> Counter[str]:
-    broken = (images["faces"] == 0) & (images["format"] == "")
-    return Counter(images["verdict"].mask(broken, "errors").tolist())
+    return Counter(images["verdict"].mask(broken(images), "errors").tolist())
 
 
 def data_digest(table: pd.DataFrame) -> str:

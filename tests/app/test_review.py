@@ -171,6 +171,15 @@ def test_a_file_that_is_no_picture_is_broken_and_says_why() -> None:
     assert table["why"].tolist() == ["", "b.png: ends too early."]
 
 
+def test_a_picture_that_failed_after_it_was_decoded_is_broken_too() -> None:
+    frame = results(["a.png", "b.png", "c.png"], [0.9, None, None])
+    frame.loc[1, ["reason", "error", "format"]] = ["failed", "b.png: could not be judged.", "PNG"]
+    assert tasks._counts(images_of(frame)) == {"fake": 1, "errors": 1, "not_applicable": 1}
+    table = table_of(review_of(frame).result)
+    assert table["kind"].tolist() == ["fake", BROKEN, "not_applicable"]
+    assert table["why"].tolist()[1] == "b.png: could not be judged."
+
+
 def test_pictures_of_a_stopped_run_are_those_of_their_rows() -> None:
     frame = results(["c", "a"], [0.9, 0.1])  # in the order in which they were judged
     sources = [Named(name) for name in "abc"]
