@@ -490,6 +490,14 @@ def test_labels_are_corrected_in_the_page(app_home: Path) -> None:
     assert "Nothing is corrected yet" in text_of(app)
 
 
+def test_a_group_that_nobody_touched_is_not_corrected() -> None:
+    shown = pd.DataFrame({"name": ["a", "b", "c"], "label_name": "fake", "group": ["style  gan", " x", "x"]})
+    edited = pd.DataFrame({"Label": "AI-generated", "Group": ["style  gan", " x", "  new   group "]})
+    changes: dict[str, relabel.Correction] = {}
+    relabel_widget._note(edited, shown, changes)
+    assert changes == {"c": relabel.Correction(group="new group")}
+
+
 def test_a_full_queue_leaves_no_corrected_run_behind(app_home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run = kept()
     queue = resources.job_queue()

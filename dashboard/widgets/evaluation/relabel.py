@@ -95,7 +95,8 @@ def _note(edited: pd.DataFrame, shown: pd.DataFrame, changes: dict[str, Correcti
     rows = zip(shown["name"], shown["label_name"], shown["group"], edited["Label"], edited["Group"], strict=True)
     for name, label, group, new_label, new_group in rows:
         picked = labels.get(str(new_label), label)
-        written = " ".join(str(new_group or "").split())
+        # Only what somebody typed is put in order: the set's own names stay as they are.
+        written = group if new_group == group else " ".join(str(new_group or "").split())
         found = Correction(None if picked == label else picked, None if written == group else written)
         if found == Correction():
             changes.pop(name, None)
