@@ -347,6 +347,44 @@ def of_hundred(figure: Mapping[str, Any], what: str) -> str:
     return f"{number} {what} ({share:.1f} %{ends})"
 
 
+def errs_less(compared: Mapping[str, Any]) -> tuple[str, str]:
+    """Which of two runs errs less often, and what says so.
+
+    Parameters
+    ----------
+    compared : dict
+        Figures of `model.metrics.compare`.
+
+    Returns
+    -------
+    tuple of str
+        Plain text without Markdown. The first is empty where there is nothing to test.
+    """
+    test, clusters = compared["mcnemar"], compared["protocol"]["clusters"]
+    if test["p_value"] is None:
+        return "", f"McNemar's test: nothing to test, {reason(test)}."
+    value = "< 0.0001" if test["p_value"] < 0.0001 else f"= {test['p_value']:.4f}"
+    mcnemar = f"McNemar's test: p {value} ({test['method']})"
+    if not clusters:
+        clear, gain = test["p_value"] < 0.05, test["only_a"] - test["only_b"]
+        why = f"{mcnemar}: " + (
+            "runs that err equally often would rarely differ this much on the same pictures."
+            if clear
+            else "runs that err equally often may well differ this much by chance."
+        )
+    else:  # pictures of one person err together, which McNemar's test would count as many independent answers
+        entry = compared["differences"]["accuracy"]
+        gain, low, high = entry["value"], entry["low"], entry["high"]
+        clear = low is not None and (low > 0 or high < 0)
+        ends = reason(entry, "no interval") if low is None else f"95 % interval {signed(low, 4)} to {signed(high, 4)}"
+        why = (
+            f"Accuracy, A less B: {signed(gain, 4)}, {ends}, with the pictures of one '{clusters}' drawn together. "
+            f"{mcnemar}, but it does not know of these clusters and takes every picture as independent."
+        )
+    better = "A" if gain > 0 else "B"
+    return f"{better} errs less often." if clear else "No clear difference in the number of errors.", why
+
+
 def reason(figure: Mapping[str, Any], otherwise: str = "not enough data") -> str:
     """Why a figure of `model.metrics`, or its interval, is not defined, in the words of the page.
 

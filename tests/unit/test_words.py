@@ -8,10 +8,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pandas as pd
 import pytest
 from typer.testing import CliRunner
 
 from dashboard import cli, words
+from model import metrics
 from model.calibration import VERDICTS, Thresholds
 from model.checkpoint import CheckpointInfo, list_checkpoints
 from tests.support import header
@@ -151,6 +154,65 @@ def test_text_of_unknown_origin_becomes_no_link_and_no_icon(text: str) -> None:
     assert shown.replace("\N{WORD JOINER}", "") == text
     assert not re.search(r"https?://|www\.|\w@\w|:material/|:cat:", shown, re.IGNORECASE)
     assert words.plain("Took 12:30, so: done.") == "Took 12\\:30, so\\: done."
+
+
+def judged(right: np.ndarray, persons: int | None = None) -> pd.DataFrame:
+    """Results that are right where told, half of them photographs, each person's pictures in a row."""
+    label = np.arange(len(right)) % 2
+    flagged = (label == 1) == right
+    frame = pd.DataFrame(
+        {
+            "path": [f"{index}.png" for index in range(len(right))],
+            "label": label,
+            "p_fake": np.where(flagged, 0.9, 0.1),
+            "verdict": np.where(flagged, "fake", "real"),
+        }
+    )
+    if persons is not None:
+        frame["person"] = [f"p{index * persons // len(right)}" for index in range(len(right))]
+    return frame
+
+
+def right_but(*wrong: slice) -> np.ndarray:
+    right = np.ones(3000, dtype=bool)
+    for place in wrong:
+        right[place] = False
+    return right
+
+
+@pytest.mark.parametrize(
+    ("persons", "outcome"), [(None, "B errs less often."), (40, "No clear difference in the number of errors.")]
+)
+def test_errors_of_few_persons_are_no_clear_difference(persons: int | None, outcome: str) -> None:
+    one, other = right_but(slice(0, 300)), right_but(slice(600, 750))  # four persons and two
+    figures = metrics.compare(
+        judged(one, persons), judged(other, persons), threshold_a=0.5, threshold_b=0.5, resamples=200
+    ).figures
+    low, high = (figures["differences"]["accuracy"][end] for end in ("low", "high"))
+    assert figures["mcnemar"]["p_value"] < 1e-6
+    assert (high < 0) == (persons is None)
+    said, why = words.errs_less(figures)
+    assert said == outcome
+    assert ("does not know of these clusters" in why) == (persons is not None)
+    assert (f"{words.signed(low, 4)} to {words.signed(high, 4)}" in why) == (persons is not None)
+
+
+def test_errors_spread_over_many_persons_are_a_clear_difference() -> None:
+    one, other = right_but(slice(0, None, 10)), right_but(slice(0, 25))
+    for pair, better in (((one, other), "B"), ((other, one), "A")):
+        figures = metrics.compare(
+            *(judged(right, 40) for right in pair), threshold_a=0.5, threshold_b=0.5, resamples=200
+        ).figures
+        assert words.errs_less(figures)[0] == f"{better} errs less often."
+
+
+def test_runs_that_err_alike_leave_nothing_to_test() -> None:
+    same = judged(right_but(slice(0, 10)), 40)
+    figures = metrics.compare(same, same, threshold_a=0.5, threshold_b=0.5, resamples=20).figures
+    assert words.errs_less(figures) == (
+        "",
+        "McNemar's test: nothing to test, both runs are right and wrong on the same images.",
+    )
 
 
 @pytest.mark.parametrize(

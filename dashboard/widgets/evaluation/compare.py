@@ -193,8 +193,7 @@ def _left_out(left_out: Mapping[str, Any]) -> None:
 
 
 def _verdict(figures: Mapping[str, Any]) -> None:
-    """Who is right where, and McNemar's test in words."""
-    agreement, test = figures["agreement"], figures["mcnemar"]
+    """Who is right where, and which run errs less often."""
     with st.grid(4, min_column_width=130):
         for name, title in (
             ("both_right", "Both right"),
@@ -202,22 +201,9 @@ def _verdict(figures: Mapping[str, Any]) -> None:
             ("only_b", "Only B right"),
             ("neither", "Both wrong"),
         ):
-            st.metric(title, f"{agreement[name]:,}", border=True)
-    if test["p_value"] is None:
-        st.markdown(f"McNemar's test: undefined, {words.reason(test)}.")
-        return
-    better = "A" if agreement["only_a"] > agreement["only_b"] else "B"
-    clear = test["p_value"] < 0.05
-    value = "under 0.0001" if test["p_value"] < 0.0001 else f"{test['p_value']:.4f}"
-    st.markdown(
-        (f"**{better} errs less often.** " if clear else "**No clear difference in the number of errors.** ")
-        + f"McNemar's test: p = {value} ({test['method']}): "
-        + (
-            "runs that err equally often would rarely differ this much on the same pictures."
-            if clear
-            else "runs that err equally often may well differ this much by chance."
-        )
-    )
+            st.metric(title, f"{figures['agreement'][name]:,}", border=True)
+    outcome, why = words.errs_less(figures)
+    st.markdown((f"**{outcome}** " if outcome else "") + words.plain(why))
 
 
 def _difference(entry: Mapping[str, Any]) -> dict[str, str]:
