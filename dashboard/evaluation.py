@@ -101,6 +101,7 @@ def measure(
     *,
     delivery: str = "clean",
     training: tuple[Hashes, Hashes] | None = None,
+    step: Callable[[], object] | None = None,
     **options: Any,
 ) -> Evaluation:
     """Compute figures and audit.
@@ -110,11 +111,12 @@ def measure(
     delivery : str
         Evaluation tier the images were judged as; stated in the figures.
     training : pair of ndarray, optional
+    step : callable, optional
         See `model.audit.audit`.
     **options
         Of `model.metrics.evaluate`, whose errors are raised.
     """
-    findings = [finding.to_dict() for finding in audit(labelled, predictions, training=training)]
+    findings = [finding.to_dict() for finding in audit(labelled, predictions, training=training, step=step)]
     figures = metrics.evaluate(predictions, audit=findings, **options)
     figures["protocol"]["tier"] = delivery
     if "sha256" in predictions:

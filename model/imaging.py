@@ -32,6 +32,7 @@ FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "AVIF", "HEIF", "TIFF", "BMP", "GIF")
 # What Pillow is asked for: its JPEG opener makes MPO, which has none of its own.
 _OPENERS = tuple(name for name in FORMATS if name != "MPO" and (name != "HEIF" or pillow_heif is not None))
 _ORIENTATION = 0x0112  # EXIF tag
+_METADATA = ("exif", "icc_profile", "xmp", "comment", "dpi", "parameters")  # kinds by Pillow's names
 _MAX_PROFILE = 4 * 2**20  # bytes; those of cameras and printers have up to about two million
 # Pillow warns about odd metadata and large sizes; the checks below are ours. A filter set once, not per call: the list
 # of filters is shared by all threads.
@@ -98,6 +99,37 @@ class DecodedImage:
         return self.pixels.height
 
 
+@dataclass(frozen=True)
+class Glance:
+    """What a file tells of how it was made, without a look at what it shows.
+
+    Attributes
+    ----------
+    format, mode : str
+        Pillow's names of container and pixels.
+    width, height : int
+        As stored, before any turn.
+    metadata : tuple of str
+        Kinds of metadata that it carries.
+    quantisation, subsampling : str
+        Digest of the quantisation tables, and chroma subsampling; empty but for JPEG.
+    jpeg_sum : int
+        Of the luminance table: the larger, the stronger the compression; -1 for other formats.
+    grey : PIL.Image.Image
+        The picture in 8-bit grey; of a JPEG a fraction of its size.
+    """
+
+    format: str
+    mode: str
+    width: int
+    height: int
+    metadata: tuple[str, ...]
+    quantisation: str
+    subsampling: str
+    jpeg_sum: int
+    grey: Image.Image
+
+
 class Decoder(Protocol):
     """Whoever decodes in this module's place: `model.sandbox.Sandbox`."""
 
@@ -109,13 +141,17 @@ class Decoder(Protocol):
         """What `miniature_here` does."""
         ...
 
+    def glance(self, data: bytes, side: int) -> Glance:
+        """What `glance_here` does."""
+        ...
+
 
 _decoder: Decoder | None = None
 
 
 @contextmanager
 def decoding_by(decoder: Decoder) -> Iterator[None]:
-    """Have `decode` and `miniature` work in a decoder of one's own, in the whole process."""
+    """Have `decode`, `miniature` and `glance` work in a decoder of one's own, in the whole process."""
     global _decoder
     before, _decoder = _decoder, decoder
     try:
@@ -210,6 +246,55 @@ def miniature_here(data: bytes, side: int, *, crop: bool) -> Image.Image:
         raise _damaged("image file", error) from error
 
 
+def glance(data: bytes, side: int) -> Glance:
+    """Look at a file without examining its picture.
+
+    Parameters
+    ----------
+    side : int
+        Pixels that each side of the grey picture keeps at least, if the file has them.
+
+    Raises
+    ------
+    ImageError
+        If the bytes are not a readable image within the limits.
+    """
+    return glance_here(data, side) if _decoder is None else _decoder.glance(data, side)
+
+
+def glance_here(data: bytes, side: int) -> Glance:
+    """`glance`, in this process and without a deadline."""
+    limits = Limits(min_side=1)
+    if len(data) > limits.max_bytes:
+        raise ImageError("too_many_bytes", "The file is too large.")
+    try:
+        with _open(data, limits) as image:
+            tables = getattr(image, "quantization", None) or {}
+            about: dict[str, Any] = {
+                "format": image.format or "unknown",
+                "mode": image.mode,
+                "width": image.width,
+                "height": image.height,
+                "metadata": tuple(kind for kind in _METADATA if kind in image.info),
+                "quantisation": hashlib.sha256(repr(sorted(tables.items())).encode()).hexdigest()[:8] if tables else "",
+                "subsampling": _subsampling(image),
+                "jpeg_sum": sum(tables.get(0, [-1])),
+            }
+            image.draft("L", (side, side))  # JPEG: decode at a fraction of the size
+            return Glance(**about, grey=image.convert("L"))
+    except ImageError:
+        raise
+    except Exception as error:  # noqa: BLE001 - damaged files make Pillow raise almost anything
+        raise _damaged("image file", error) from error
+
+
+def _subsampling(image: Image.Image) -> str:
+    layers = getattr(image, "layer", None)
+    if image.format not in ("JPEG", "MPO") or not layers:
+        return ""
+    return " ".join(f"{layer[1]}x{layer[2]}" for layer in layers)
+
+
 def serve(questions: IO[bytes], answers: IO[bytes], *, memory_bytes: int) -> None:
     """Decode file after file for a `Sandbox`, until the questions end.
 
@@ -239,6 +324,10 @@ def _answer(question: dict[str, Any], data: bytes) -> tuple[dict[str, Any], Imag
     if question["task"] == "miniature":
         small = miniature_here(data, question["side"], crop=question["crop"])
         return {"size": small.size}, small
+    if question["task"] == "glance":
+        seen = glance_here(data, question["side"])
+        told = {name: value for name, value in vars(seen).items() if name != "grey"}
+        return {"size": seen.grey.size, "told": told}, seen.grey
     found = decode_here(data, Limits(**question["limits"]))
     about = {"size": found.pixels.size, "sha256": found.sha256, "format": found.format, "notes": found.notes}
     return about, found.pixels

@@ -23,7 +23,7 @@ from typing import IO, Any
 
 from PIL import Image
 
-from model.imaging import DecodedImage, ImageError, Limits
+from model.imaging import DecodedImage, Glance, ImageError, Limits
 
 _IMAGING = Path(__file__).with_name("imaging.py")
 # Runs in the helper. Its own standard output carries answers alone, so that nothing a library prints gets among them.
@@ -84,6 +84,12 @@ class Sandbox:
         """Like `model.imaging.miniature_here`; raises `ImageError` as `decode` does."""
         answer, pixels = self._ask({"task": "miniature", "side": side, "crop": crop}, data)
         return Image.frombytes("RGB", answer["size"], bytes(pixels))
+
+    def glance(self, data: bytes, side: int) -> Glance:
+        """Like `model.imaging.glance_here`; raises `ImageError` as `decode` does."""
+        answer, pixels = self._ask({"task": "glance", "side": side}, data)
+        told = answer["told"] | {"metadata": tuple(answer["told"]["metadata"])}
+        return Glance(**told, grey=Image.frombytes("L", answer["size"], bytes(pixels)))
 
     def close(self) -> None:
         """End the helpers; those at work end with their file."""

@@ -14,6 +14,8 @@ faults; that none is found proves nothing.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pandas as pd
 
 from model.audit._alike import fingerprint, near_groups
@@ -56,6 +58,7 @@ def audit(
     predictions: pd.DataFrame | None = None,
     *,
     training: tuple[Hashes, Hashes] | None = None,
+    step: Callable[[], object] | None = None,
 ) -> list[Finding]:
     """Look for faults that would make figures measured on this set misleading.
 
@@ -69,6 +72,8 @@ def audit(
         what could be scored and of real against real are left out.
     training : pair of ndarray, optional
         `model.checkpoint.training_hashes` of the checkpoint; without them it is not checked what it was trained on.
+    step : callable, optional
+        Called before each file; what it raises ends the audit.
 
     Returns
     -------
@@ -76,7 +81,7 @@ def audit(
         Severe ones first, then by code. Empty if nothing was found.
     """
     frame = labelled.frame
-    facts = file_facts(labelled.sources, frame["label"].tolist())
+    facts = file_facts(labelled.sources, frame["label"].tolist(), step=step)
     for name in {"source", "split"} & set(frame):
         facts[name] = frame.set_index("name")[name].loc[facts["name"]].astype(str).to_numpy()
     findings = [*class_imbalance(frame), *format_leak(facts), *original_leak(stated_facts(frame))]

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-import io
-import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,8 +11,8 @@ import pandas as pd
 from PIL import Image
 from scipy.fft import dctn
 
-from model.imaging import FORMATS, Limits
-from model.sources import ImageSource
+from model.imaging import ImageError, glance
+from model.sources import ImageSource, SourceError
 
 PROPERTIES = {  # what of a file may tell its label, in words
     "format": "file format",
@@ -33,8 +31,15 @@ STATED = "original_"  # how columns of a manifest begin that describe the origin
 HASH_SIDE = 16  # 256 bits: faces in one framing are too alike for the usual 64
 
 
-def file_facts(sources: Iterable[ImageSource], labels: Sequence[int]) -> pd.DataFrame:
+def file_facts(
+    sources: Iterable[ImageSource], labels: Sequence[int], *, step: Callable[[], object] | None = None
+) -> pd.DataFrame:
     """Facts about files that say nothing of the faces in them.
+
+    Parameters
+    ----------
+    step : callable, optional
+        Called before each file; what it raises ends the work.
 
     Returns
     -------
@@ -46,10 +51,12 @@ def file_facts(sources: Iterable[ImageSource], labels: Sequence[int]) -> pd.Data
     """
     rows = []
     for source, label in zip(sources, labels, strict=True):
+        if step is not None:
+            step()
         try:
             data = source.read()
             rows.append({"name": source.name, "label": int(label)} | _facts_of(source.name, data))
-        except (OSError, ValueError, SyntaxError, MemoryError, Image.DecompressionBombError):
+        except (ImageError, SourceError, OSError):
             continue  # unreadable files are errors of the evaluation itself and are counted there
     columns = ["name", "label", "sha256", "format", "suffix", "size", "width", "height", "bytes", "bytes_per_pixel"]
     columns += ["quantisation", "subsampling", "jpeg_sum", "metadata", "mode", "hash", "small"]
@@ -84,42 +91,24 @@ def stated_facts(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def _facts_of(name: str, data: bytes) -> dict[str, Any]:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # damaged metadata is reported where images are decoded
-        with Image.open(io.BytesIO(data), formats=_readable()) as image:
-            width, height = image.size
-            if width * height > Limits.max_pixels:
-                raise ValueError("too many pixels")
-            tables = getattr(image, "quantization", None) or {}
-            kinds = [
-                kind for kind in ("exif", "icc_profile", "xmp", "comment", "dpi", "parameters") if kind in image.info
-            ]
-            facts: dict[str, Any] = {
-                "sha256": hashlib.sha256(data).hexdigest(),
-                "format": image.format or "unknown",
-                "suffix": name.rpartition(".")[2].lower(),
-                "size": f"{width} x {height}",
-                "width": width,
-                "height": height,
-                "bytes": len(data),
-                "bytes_per_pixel": len(data) / (width * height),
-                "quantisation": hashlib.sha256(repr(sorted(tables.items())).encode()).hexdigest()[:8] if tables else "",
-                "subsampling": _subsampling(image),
-                "jpeg_sum": sum(tables.get(0, [-1])),
-                "metadata": ", ".join(kinds) or "none",
-                "mode": image.mode,
-            }
-            image.draft("L", (HASH_SIDE * 8, HASH_SIDE * 8))  # JPEG: decode at a fraction of the size
-            grey = image.convert("L")
-    facts["hash"] = perceptual_hash(grey)
-    facts["small"] = unit_copies(small_copy(grey)[None])[0]
-    return facts
-
-
-def _readable() -> list[str]:
-    """Formats of `model.imaging` that this installation can open (HEIC is optional)."""
-    Image.init()
-    return [name for name in FORMATS if name in Image.OPEN]
+    seen = glance(data, HASH_SIDE * 8)
+    return {
+        "sha256": hashlib.sha256(data).hexdigest(),
+        "format": seen.format,
+        "suffix": name.rpartition(".")[2].lower(),
+        "size": f"{seen.width} x {seen.height}",
+        "width": seen.width,
+        "height": seen.height,
+        "bytes": len(data),
+        "bytes_per_pixel": len(data) / (seen.width * seen.height),
+        "quantisation": seen.quantisation,
+        "subsampling": seen.subsampling,
+        "jpeg_sum": seen.jpeg_sum,
+        "metadata": ", ".join(seen.metadata) or "none",
+        "mode": seen.mode,
+        "hash": perceptual_hash(seen.grey),
+        "small": unit_copies(small_copy(seen.grey)[None])[0],
+    }
 
 
 def perceptual_hash(grey: Image.Image) -> np.ndarray:
@@ -141,10 +130,3 @@ def unit_copies(small: np.ndarray) -> np.ndarray:
     """Small copies (N, 256) as float32 of zero mean and unit length: their products are correlations."""
     centred = small.astype(np.float32) - small.mean(axis=1, keepdims=True, dtype=np.float32)
     return centred / np.maximum(np.linalg.norm(centred, axis=1, keepdims=True), 1e-6)
-
-
-def _subsampling(image: Image.Image) -> str:
-    layers = getattr(image, "layer", None)
-    if image.format not in ("JPEG", "MPO") or not layers:
-        return ""
-    return " ".join(f"{layer[1]}x{layer[2]}" for layer in layers)

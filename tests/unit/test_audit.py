@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 from PIL import Image, ImageFilter
 
-from model import audit
+from model import audit, imaging
 from model.dataset import from_source_set
 from model.sources import MemorySource, SourceSet
 
@@ -165,6 +165,45 @@ def test_unreadable_files_are_left_to_the_evaluation():
     facts = audit.file_facts(labelled.sources, labelled.frame["label"].tolist())
     assert len(facts) == 10
     assert audit.audit(build(0, more=[("fake/broken.jpg", b"broken")]))  # nothing readable: no crash
+
+
+@pytest.mark.parametrize("kind", ["AVIF", "HEIF"])
+def test_one_damaged_file_costs_the_audit_that_file_alone(kind):
+    """Decoders of these answer damage with errors of any kind."""
+    whole = encoded(picture(1, (64, 64)), kind)
+    damaged = [whole[:at] + b"\0" + whole[at + 1 :] for at in range(20, 300) if whole[at]]
+    sources = [MemorySource(f"{number}.img", data) for number, data in enumerate([whole, *damaged])]
+    facts = audit.file_facts(sources, [0] * len(sources))
+    assert facts["name"].iloc[0] == "0.img"
+    assert len(facts) < len(sources)
+
+
+def test_files_are_looked_at_where_pictures_are_decoded():
+    labelled = build(2)
+    asked = []
+
+    class Elsewhere:
+        def glance(self, data, side):
+            asked.append(data)
+            return imaging.glance_here(data, side)
+
+    with imaging.decoding_by(Elsewhere()):
+        assert len(audit.file_facts(labelled.sources, [0] * 4)) == len(asked) == 4
+
+
+def test_an_audit_can_be_ended_before_each_file(clean):
+    class Ended(Exception):
+        pass
+
+    done = []
+
+    def step():
+        done.append(None)
+        if len(done) == 3:
+            raise Ended
+
+    with pytest.raises(Ended):
+        audit.audit(clean, step=step)
 
 
 # --- RC003 ----------------------------------------------------------------------------------------

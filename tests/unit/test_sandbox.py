@@ -13,7 +13,17 @@ import pytest
 from PIL import Image, ImageCms
 
 from model import imaging
-from model.imaging import DecodedImage, ImageError, Limits, decode, decode_here, decoding_by, miniature
+from model.imaging import (
+    DecodedImage,
+    ImageError,
+    Limits,
+    decode,
+    decode_here,
+    decoding_by,
+    glance,
+    glance_here,
+    miniature,
+)
 from model.sandbox import Sandbox
 from tests.support import draw_face, encode, png16, png_bomb
 
@@ -48,6 +58,9 @@ def test_a_helper_decodes_as_this_process_does(sandbox: Sandbox, name: str) -> N
         small = sandbox.miniature(FILES[name], 24, crop=crop)
         assert small.size == (24, 24)
         assert small.tobytes() == miniature(FILES[name], 24, crop=crop).tobytes()
+    one, other = vars(glance_here(FILES[name], 16)), vars(sandbox.glance(FILES[name], 16))
+    assert one.pop("grey").tobytes() == other.pop("grey").tobytes()
+    assert one == other
 
 
 @pytest.mark.parametrize("name", BROKEN)
@@ -71,9 +84,11 @@ def test_the_whole_process_can_be_told_to_decode_in_helpers(monkeypatch: pytest.
         raise AssertionError("decoded in this process")
 
     monkeypatch.setattr(imaging, "decode_here", never)
+    monkeypatch.setattr(imaging, "glance_here", never)
     with decoding_by(sandbox):
         assert decode(FILES["PNG"]).width == 64
         assert miniature(FILES["PNG"], 8).size == (8, 8)
+        assert glance(FILES["PNG"], 8).width == 64
     with pytest.raises(AssertionError):
         decode(FILES["PNG"])
 
