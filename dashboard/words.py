@@ -6,7 +6,9 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any
+from zoneinfo import ZoneInfo
 
 from model import metrics, quality
 from model.accuracy import leave_one_out, unseen_fake, unseen_real
@@ -417,6 +419,27 @@ def duration(seconds: float) -> str:
     if whole < 3600:
         return f"{whole // 60} min {whole % 60} s"
     return f"{whole // 3600} h {whole % 3600 // 60} min"
+
+
+def moment(seconds: float, zone: str | None) -> str:
+    """A point in time where the reader is, else in UTC.
+
+    Parameters
+    ----------
+    seconds : float
+        Since 1970-01-01 UTC.
+    zone : str or None
+        As `st.context.timezone` tells it: the browser's word, which need not name a zone.
+
+    Examples
+    --------
+    >>> moment(0, "Etc/GMT-2"), moment(0, None)
+    ('1970-01-01 02:00', '1970-01-01 00:00 UTC')
+    """
+    try:
+        return f"{datetime.fromtimestamp(seconds, ZoneInfo(zone or '')):%Y-%m-%d %H:%M}"
+    except (KeyError, ValueError, OSError):  # no such zone, no path inside the database of zones, one of its folders
+        return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%d %H:%M} UTC"
 
 
 def size(count: int) -> str:

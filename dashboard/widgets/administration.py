@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import time
-
 import pandas as pd
 import streamlit as st
 
@@ -65,7 +63,7 @@ def _facts(run: Run) -> dict[str, object]:
         "Owner": (run.owner or "nobody")[-8:],
         "Kind": run.kind,
         "State": run.damage or run.state,
-        "Begun": time.strftime("%Y-%m-%d %H:%M", time.localtime(run.created)),
+        "Begun": words.moment(run.created, st.context.timezone),
         "Pictures": run.total,
         "Purpose": run.purpose or "",
     }

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import time
-
 import streamlit as st
 
 from dashboard import session, words
@@ -121,7 +119,7 @@ def _row(queue: JobQueue, run: Run, *, with_kind: bool) -> None:
 
 def _facts(run: Run, *, with_kind: bool) -> list[str]:
     """Kind, begin, duration, checkpoint and images of a run, as short texts."""
-    begun = time.strftime("%Y-%m-%d %H:%M", time.localtime(run.created))
+    begun = words.moment(run.created, st.context.timezone)
     judged = f"{run.done:,} of {words.count(run.total, 'picture')}"
     images = words.count(run.total, "picture") if run.state in (DONE, QUEUED, RUNNING) else judged
     facts = [begun, words.duration(run.seconds) if run.seconds else "", run.checkpoint, images]

@@ -230,3 +230,13 @@ def test_thresholds_near_the_ends_and_rare_false_alarms_keep_their_digits() -> N
     note = words.threshold_note(Thresholds(real=0.0002, fake=0.9998, fpr=0.0001))
     assert "from 99.98 % upward and real up to 0.02 %" in note
     assert "at most 0.01 % of real photographs were flagged in validation, about 1 in 10,000." in note
+
+
+@pytest.mark.parametrize("zone", [None, "", "Nowhere/Here", "America", "../../etc/passwd", "/etc/passwd", "a\0b"])
+def test_a_moment_in_no_known_zone_is_said_in_utc(zone: str | None) -> None:
+    assert words.moment(1_700_000_000, zone) == "2023-11-14 22:13 UTC"
+
+
+def test_a_moment_is_that_of_the_reader_wherever_the_server_is() -> None:
+    assert words.moment(1_700_000_000, "Asia/Kolkata") == "2023-11-15 03:43"
+    assert words.moment(1_690_000_000, "Europe/Berlin") == "2023-07-22 06:26"  # summer time

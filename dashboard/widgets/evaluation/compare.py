@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Mapping
 from typing import Any
 
@@ -84,7 +83,7 @@ def compare(job: Job, measured: Measured) -> None:
 
 
 def _title(run: Run, *, same: bool) -> str:
-    begun = time.strftime("%Y-%m-%d %H:%M", time.localtime(run.created))
+    begun = words.moment(run.created, st.context.timezone)
     tier = run.settings.get("tier", "clean")
     return f"{run.name} · {run.checkpoint} · tier {tier} · {begun}" + (" · same pictures" if same else "")
 
