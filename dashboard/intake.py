@@ -1,14 +1,17 @@
 """What visitors hand in: uploaded files, a ZIP archive, or a folder on the server, as image sources.
 
-Uploads are first looked at in memory; `spool` then writes them into a job's own folder under names that we choose, so
-that the job does not depend on the browser session. Server paths are accepted only inside the allowed roots.
+Uploads are first looked at in memory; for a run, `from_uploads` writes them into its own folder under names that we
+choose, so that it does not depend on the browser session. Server paths are accepted only inside the allowed roots.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import chain, islice, zip_longest
+from operator import itemgetter
 from pathlib import Path, PurePosixPath
 from typing import Protocol
 
@@ -18,7 +21,7 @@ from model.sources import ImageSource, MemorySource, Source, SourceError, Source
 # What browsers are asked to offer: everything they know as an image, and what some of them do not.
 BROWSER_TYPES = ["image", ".heic", ".heif", ".avif", ".mpo", ".jfif"]
 UPLOAD_TYPES = [*BROWSER_TYPES, ".zip"]
-_MAX_CHOICES = 300
+MAX_CHOICES = 300
 _MAX_DEPTH = 3
 
 
@@ -94,32 +97,60 @@ def from_uploads(files: Sequence[Upload], settings: Settings, *, folder: Path | 
 
 
 def roots(settings: Settings) -> list[ServerPlace]:
-    """The folders that visitors may examine: the bundled samples and whatever the operator allowed."""
+    """The folders that visitors may examine: the bundled samples and whatever the operator allowed.
+
+    Where several have one name, that of the folder above is put before it.
+    """
+    allowed_roots = list(dict.fromkeys(settings.folder_roots))
+    known = Counter(root.name for root in allowed_roots)
     places = [ServerPlace("Bundled samples", sample_dir())]
-    places += [ServerPlace(root.name or str(root), root) for root in settings.folder_roots]
+    for root in allowed_roots:
+        above = root.parent.name if known[root.name] > 1 else ""
+        places.append(ServerPlace("/".join(filter(None, (above, root.name))) or str(root), root))
     return [place for place in places if place.path.is_dir()]
 
 
 def server_places(settings: Settings, *, suffixes: tuple[str, ...] = ()) -> list[ServerPlace]:
-    """Folders below the roots, to a small depth, and files that end in `suffixes` (archives, manifests)."""
-    places: list[ServerPlace] = []
-    for root in roots(settings):
-        for current, folders, files in os.walk(root.path):
-            here = Path(current)
-            inside = here.relative_to(root.path)
-            folders[:] = sorted(name for name in folders if not name.startswith(".") and not (here / name).is_symlink())
-            label = "/".join((root.label, *inside.parts))
-            places.append(ServerPlace(label, here))
-            places += [
-                ServerPlace(f"{label}/{name}", here / name)
-                for name in sorted(files)
-                if name.lower().endswith(suffixes) and suffixes and not name.startswith(".")
-            ]
-            if len(inside.parts) >= _MAX_DEPTH:
-                folders[:] = []
-            if len(places) >= _MAX_CHOICES:
-                return places[:_MAX_CHOICES]
-    return places
+    """The roots, folders below them to a small depth, and files that end in `suffixes` (archives, manifests).
+
+    At most `MAX_CHOICES`, of which every root has its share. No two have the same label.
+    """
+    walks = [_below(number, root, suffixes) for number, root in enumerate(roots(settings))]
+    turns = chain.from_iterable(zip_longest(*walks))  # all roots come first
+    found = islice((entry for entry in turns if entry is not None), MAX_CHOICES)
+    return _told_apart([place for _, place in sorted(found, key=itemgetter(0))])
+
+
+def _below(number: int, root: ServerPlace, suffixes: tuple[str, ...]) -> Iterator[tuple[int, ServerPlace]]:
+    """A root, then what may be chosen below it, each with the root's number."""
+    for current, folders, files in os.walk(root.path):
+        here = Path(current)
+        inside = here.relative_to(root.path)
+        folders[:] = sorted(name for name in folders if _can_be_shown(name) and not (here / name).is_symlink())
+        label = "/".join((root.label, *inside.parts))
+        yield number, ServerPlace(label, here)
+        for name in sorted(files):
+            if suffixes and name.lower().endswith(suffixes) and _can_be_shown(name):
+                yield number, ServerPlace(f"{label}/{name}", here / name)
+        if len(inside.parts) >= _MAX_DEPTH:
+            folders[:] = []
+
+
+def _can_be_shown(name: str) -> bool:
+    """Whether a name is not hidden and can stand on a page: one that is no Unicode cannot."""
+    return not name.startswith(".") and name == name.encode("utf-8", "ignore").decode()
+
+
+def _told_apart(places: Iterable[ServerPlace]) -> list[ServerPlace]:
+    """Places with a number behind labels that came before: a page knows a place by its label."""
+    found: dict[str, ServerPlace] = {}
+    for place in places:
+        label, number = place.label, 1
+        while label in found:
+            number += 1
+            label = f"{place.label} ({number})"
+        found[label] = replace(place, label=label)
+    return list(found.values())
 
 
 def allowed(path: Path, settings: Settings) -> Path:

@@ -10,7 +10,15 @@ from typing import Any
 import streamlit as st
 
 from dashboard import words
-from dashboard.intake import BROWSER_TYPES, UPLOAD_TYPES, IntakeError, ServerPlace, allowed, server_places
+from dashboard.intake import (
+    BROWSER_TYPES,
+    MAX_CHOICES,
+    UPLOAD_TYPES,
+    IntakeError,
+    ServerPlace,
+    allowed,
+    server_places,
+)
 from dashboard.settings import Settings
 
 DIRECTORY_LIMIT = 300
@@ -96,6 +104,8 @@ def _server(settings: Settings, key: str, labelled: bool) -> Chosen | None:
         key=f"{key}_place",
         help="Folders that the operator opened, and the bundled samples. Subfolders are included.",
     )
+    if len(places) >= MAX_CHOICES:
+        st.caption(f"The first {MAX_CHOICES} are listed. A folder that is not can be had with the folder above it.")
     if label is None or label not in places:
         return None
     try:

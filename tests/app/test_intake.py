@@ -1,14 +1,18 @@
 from __future__ import annotations
 
+import os
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from streamlit.testing.v1 import AppTest
 
-from dashboard.intake import IntakeError, allowed, from_uploads, roots, server_places
+from dashboard.intake import MAX_CHOICES, IntakeError, allowed, from_uploads, roots, server_places
 from dashboard.settings import Settings
 
-from .conftest import archive, picture
+from .conftest import archive, open_page, picture
+from .test_pages import text_of
 
 
 @dataclass
@@ -101,3 +105,49 @@ def test_links_and_hidden_folders_are_not_listed(app_home: Path, tmp_path: Path)
     (served / "link").symlink_to(tmp_path, target_is_directory=True)
     labels = [place.label for place in server_places(Settings())]
     assert not any("secret" in label or "link" in label for label in labels)
+
+
+def test_roots_of_one_name_are_told_apart(tmp_path: Path) -> None:
+    places = [tmp_path / above / "photos" for above in ("case1", "case2", "deep/case2")]
+    for place in places:
+        (place / "day").mkdir(parents=True)
+    found = server_places(Settings(folder_roots=(*places, places[0])))
+    shown = {place.label: place.path for place in found if tmp_path in place.path.parents}
+    assert shown == {
+        "case1/photos": places[0],
+        "case1/photos/day": places[0] / "day",
+        "case2/photos": places[1],
+        "case2/photos/day": places[1] / "day",
+        "case2/photos (2)": places[2],
+        "case2/photos/day (2)": places[2] / "day",
+    }
+
+
+def test_a_root_with_many_folders_leaves_the_others_their_share(tmp_path: Path) -> None:
+    for number in range(MAX_CHOICES):
+        (tmp_path / "large" / f"{number:03d}").mkdir(parents=True)
+    for root in ("medium", "small"):
+        for number in range(200 if root == "medium" else 3):
+            (tmp_path / root / f"{number:03d}").mkdir(parents=True)
+    found = server_places(Settings(folder_roots=tuple(tmp_path / root for root in ("large", "medium", "small"))))
+    assert len(found) == MAX_CHOICES
+    counts = Counter(place.label.split("/")[0] for place in found)
+    assert counts["small"] == 4
+    assert 0 <= counts["large"] - counts["medium"] <= 1
+    assert [place.label for place in found if place.label.startswith("small")] == [
+        "small", "small/000", "small/001", "small/002"
+    ]  # fmt: skip
+
+
+def test_a_list_that_was_cut_says_so(app: AppTest, app_home: Path) -> None:
+    for number in range(MAX_CHOICES):
+        (app_home / "served" / f"{number:03d}").mkdir()
+    open_page(app, "bulk")
+    app.segmented_control(key="bulk_way").set_value("Server").run()
+    assert not app.exception
+    assert f"The first {MAX_CHOICES} are listed" in text_of(app)
+
+
+def test_a_folder_whose_name_is_no_unicode_is_not_listed(app_home: Path) -> None:
+    (app_home / "served" / os.fsdecode(b"caf\xe9")).mkdir()
+    "".join(place.label for place in server_places(Settings())).encode()
