@@ -9,7 +9,7 @@ this cell, which is the cell's evidence times the number of cells. `DENSITY_LIMI
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
@@ -115,7 +115,6 @@ def boxed(
     verdicts: Sequence[str],
     *,
     max_side: int = 1100,
-    colours: Mapping[str, tuple[int, int, int]] = BOX_COLOURS,
 ) -> Image.Image:
     """Draw numbered face boxes, in pixels of `image`, on a copy no larger than `max_side`."""
     scale = min(1.0, max_side / max(image.size))
@@ -125,7 +124,7 @@ def boxed(
     line = max(2, round(max(size) / 260))
     font = ImageFont.load_default(size=max(12, round(max(size) / 40)))
     for number, (box, verdict) in enumerate(zip(boxes, verdicts, strict=True), start=1):
-        colour = colours[verdict]
+        colour = BOX_COLOURS[verdict]
         x0, y0, x1, y1 = (value * scale for value in box)
         draw.rectangle((x0 - line, y0 - line, x1 + line, y1 + line), outline=(255, 255, 255), width=line)
         draw.rectangle((x0, y0, x1, y1), outline=colour, width=line)

@@ -20,7 +20,7 @@ from dashboard.charts._evaluation import (
     two_curves,
 )
 from dashboard.charts._explain import delivery_strip, move_bars, region_heatmap
-from dashboard.charts._verdicts import evidence_legend, ledger_bars, ledger_frame, verdict_bar, verdict_scale
+from dashboard.charts._verdicts import ledger_bars, ledger_frame, verdict_bar, verdict_scale
 
 __all__ = [
     "CONFIG",
@@ -33,7 +33,6 @@ __all__ = [
     "cost_curve",
     "delivery_strip",
     "detection_error",
-    "evidence_legend",
     "group_bars",
     "ledger_bars",
     "ledger_frame",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import numpy as np
 import pandas as pd
@@ -10,7 +10,6 @@ import plotly.graph_objects as go
 
 from dashboard import words
 from dashboard.charts._base import Palette, blank
-from dashboard.overlay import cell_limit, colourise
 from model.calibration import Thresholds
 from model.regions import LABELS
 from model.typical import Band, Typical
@@ -131,46 +130,6 @@ def ledger_bars(frame: pd.DataFrame, colours: Palette, usual: Typical | None = N
     figure.update_xaxes(range=[-reach, reach], title=f"Log-odds: − real, + AI{grey}", nticks=7)
     figure.update_yaxes(showgrid=False, automargin=True, categoryorder="array", categoryarray=rows["region"])
     figure.update_layout(bargap=0.28, barmode="overlay")
-    return figure
-
-
-def evidence_legend(shape: Sequence[int], colours: Palette) -> go.Figure:
-    """The fixed colour scale of evidence maps of an H x W grid, in log-odds per cell."""
-    limit = cell_limit(shape)
-    ramp = colourise(np.linspace(-limit, limit, 101)[None, :].repeat(101, axis=0), 101, limit, smooth=False)
-    row = np.asarray(ramp)[50].astype(float)  # (101, RGBA)
-    scale = [[i / 100, f"rgba({r:.0f},{g:.0f},{b:.0f},{a / 255:.3f})"] for i, (r, g, b, a) in enumerate(row)]
-    figure = blank(colours, height=56, left=2, top=2, bottom=30)
-    figure.update_layout(margin_r=2)
-    figure.add_trace(
-        go.Heatmap(
-            x=np.linspace(-limit, limit, 101),
-            y=[0],
-            z=np.linspace(-limit, limit, 101)[None, :],
-            colorscale=scale,
-            zmin=-limit,
-            zmax=limit,
-            showscale=False,
-            hovertemplate="%{x:+.3f} log-odds per cell<extra></extra>",
-        )
-    )
-    ends = (
-        (-limit, "left", f"\u2212{limit:.2f} toward real"),
-        (0.0, "center", "0"),
-        (limit, "right", f"+{limit:.2f} toward AI"),
-    )
-    for x, side, text in ends:
-        figure.add_annotation(
-            x=x,
-            y=-0.5,
-            text=text,
-            xanchor=side,
-            yanchor="top",
-            showarrow=False,
-            font={"size": 12, "color": colours.muted},
-        )
-    figure.update_xaxes(visible=False, range=[-limit, limit])
-    figure.update_yaxes(visible=False, range=[-0.5, 0.5])
     return figure
 
 

@@ -20,10 +20,8 @@ from model.metrics._groups import group_rates, over_groups
 from model.metrics._members import Group, Members, grouped, share
 from model.metrics._rate import BOOTSTRAP, RECOVERED, Rate, combined, complement, mapped, ratio, ratio_limits, undefined
 from model.metrics._scores import interval
-from model.metrics._statistics import RESAMPLES, SEED, Draws, confidence
+from model.metrics._statistics import RESAMPLES, SEED, Draws
 from model.metrics._table import Table, group_columns, read
-
-CELLS = {"TN": (0, False), "FP": (0, True), "FN": (1, False), "TP": (1, True)}  # label, flagged
 
 
 class Scored:
@@ -138,21 +136,6 @@ class Scored:
         """[[tn, fp], [fn, tp]] at `p >= threshold`; shape (2, 2)."""
         return np.bincount(self.y * 2 + (self.p >= threshold), minlength=4).reshape(2, 2).astype(np.int64)
 
-    def select(self, threshold: float, cell: str, *, column: str | None = None, value: str | None = None) -> Ints:
-        """Rows of the images in a cell of the confusion matrix, optionally of one group; most certain first.
-
-        Parameters
-        ----------
-        cell : {"TN", "FP", "FN", "TP"}
-        """
-        label, flagged = CELLS[cell]
-        own = (self.y == label) & ((self.p >= threshold) == flagged)
-        places = np.flatnonzero(own)
-        if column is not None and value is not None:
-            places = self.groups_of(column)[value].all.places
-            places = places[own[places]]
-        return places[np.argsort(-confidence(self.p[places], threshold), kind="stable")].astype(np.int64)
-
     def rates(self, threshold: float) -> dict[str, Rate]:
         """Return the rates at a threshold.
 
@@ -218,39 +201,6 @@ class Scored:
         recall, fpr = self._errors(threshold)
         here = combined([(costs.of_fpr, fpr), (costs.of_fnr, complement(recall))])
         return {"at_threshold": here.to_dict(), "lowest": self._lowest(costs)}
-
-    def decided(self, threshold_real: float, threshold_fake: float) -> dict[str, Any]:
-        """What two thresholds decide and how well: real up to the lower, fake from the upper, undecided between.
-
-        Returns
-        -------
-        dict
-            JSON-ready: `n` decided, `undecided`, `coverage` (share decided of all images, those without a score
-            included), `risk` (share wrong), `recall` and `fpr` among the decided.
-
-        Raises
-        ------
-        MetricsError
-            If the lower threshold is above the upper.
-        """
-        if threshold_real > threshold_fake:
-            raise MetricsError(f"The threshold for real, {threshold_real}, is above that for fake, {threshold_fake}.")
-        flagged = self.p >= threshold_fake
-        decided = flagged | (self.p <= threshold_real)
-        wrong = flagged != (self.y == 1)
-
-        def rate(hits: npt.NDArray[np.bool_], own: npt.NDArray[np.bool_], reason: str) -> dict[str, Any]:
-            return share(hits[own], None if self._clusters is None else self._clusters[own], reason=reason).to_dict()
-
-        everything = np.concatenate([decided, np.zeros(self.unscored, dtype=bool)])
-        return {
-            "n": int(decided.sum()),
-            "undecided": int((~decided).sum()),
-            "coverage": share(everything, None).to_dict(),
-            "risk": rate(wrong, decided, "no image was decided"),
-            "recall": rate(flagged, decided & (self.y == 1), "no fake image was decided"),
-            "fpr": rate(flagged, decided & (self.y == 0), "no real image was decided"),
-        }
 
     def at(self, threshold: float, costs: Costs | None = None) -> dict[str, Any]:
         """Every figure at a threshold under the names of `evaluate`; JSON-ready.

@@ -146,31 +146,6 @@ def test_the_detection_error_tradeoff_equals_scikit_learn(data):
     np.testing.assert_allclose(norm.cdf(inside["fpr_deviate"]), inside["fpr"])
 
 
-def test_cells_hold_exactly_their_images_most_certain_first():
-    y, p = sample(400)
-    scored = metrics.Scored(y, p, columns={"kind": np.where(np.arange(400) % 2, "odd", "even")})
-    cells = {cell: scored.select(0.6, cell) for cell in ("TN", "FP", "FN", "TP")}
-    assert [len(cells[cell]) for cell in ("TN", "FP", "FN", "TP")] == counts(y, p, 0.6)
-    assert sorted(np.concatenate(list(cells.values()))) == list(range(400))
-    assert (np.diff(p[cells["FP"]]) <= 0).all()
-    assert (np.diff(p[cells["FN"]]) >= 0).all()
-    odd = scored.select(0.6, "FP", column="kind", value="odd")
-    assert odd.tolist() == [place for place in cells["FP"] if place % 2]
-
-
-def test_two_thresholds_decide_and_leave_the_rest():
-    frame = predictions()
-    found = metrics.Scored.from_results(frame).decided(0.3, 0.6)
-    full = metrics.evaluate(frame, resamples=5)
-    assert found["coverage"] == full["coverage"]
-    for key in ("n", "recall", "fpr", "risk"):
-        assert found[key] == full["decided"][key]
-    assert found["risk"]["value"] == pytest.approx(1 - full["decided"]["accuracy"]["value"])
-    assert metrics.Scored([0], [0.5]).decided(0.1, 0.9)["risk"]["reason"] == "no image was decided"
-    with pytest.raises(ValueError, match=r"0\.7, is above that for fake, 0\.6"):
-        metrics.Scored([0], [0.5]).decided(0.7, 0.6)
-
-
 def test_images_without_a_score_are_never_covered():
     y, p = sample()
     frame = metrics.risk_coverage_frame(y, p, unscored=100)
@@ -348,6 +323,4 @@ def test_a_moved_threshold_takes_less_than_a_fifth_of_a_second_with_100_000_imag
         for threshold in (0.3, 0.4, 0.5, 0.6, 0.7):
             scored.at(threshold, metrics.Costs(1, 10, 0.01))
             scored.groups(threshold, "group")
-            scored.decided(threshold - 0.1, threshold)
-            scored.select(threshold, "FP")
         assert (time.process_time() - start) / 5 < 0.2
