@@ -36,6 +36,7 @@ if TYPE_CHECKING:  # a second to import, which other runtimes do without
     from model.backbones import LinearHeadNet
 
 READ_AHEAD = 32  # images decoded ahead of the network; bounds memory
+CROPS_AHEAD = 8  # batches of faces cut out ahead of the network, and those of one image; bounds memory where crowds are
 _finders = threading.local()
 
 
@@ -65,7 +66,7 @@ class _Prepared:
     faces: tuple[Face, ...] = ()
     boxes: tuple[tuple[float, float, float, float], ...] = ()
     reasons: tuple[str | None, ...] = ()
-    crops: tuple[np.ndarray, ...] = ()  # (3, S, S) each, of the usable faces
+    crops: tuple[np.ndarray, ...] = ()  # (S, S, 3) uint8 each, of the usable faces; a quarter of what networks read
     meshes: tuple[np.ndarray | None, ...] = ()  # of the usable faces
     code: str | None = None
     error: str | None = None
@@ -184,7 +185,8 @@ class Detector:
     ) -> Iterator[ImageResult]:
         """Judge many images: one result per source, in order, whatever happens to single ones.
 
-        Reading, decoding and face finding run on one thread beside the network, at most `READ_AHEAD` images ahead.
+        Reading, decoding and face finding run on one thread beside the network, at most `READ_AHEAD` images ahead; they
+        wait while `CROPS_AHEAD` batches of faces are not judged yet.
 
         Parameters
         ----------
@@ -205,21 +207,32 @@ class Detector:
         waiting: list[_Prepared] = []
         crops = 0
         iterator = iter(sources)
+        room = _Room(CROPS_AHEAD * batch_size)
+
+        def prepare(source: Readable) -> _Prepared:
+            room.wait()
+            prepared = self._prepare(source.name, source.read, transform)
+            room.take(len(prepared.crops))
+            return prepared
+
         pool = ThreadPoolExecutor(1, thread_name_prefix="prepare")
         try:
             while True:
                 while len(pending) < READ_AHEAD and (source := next(iterator, None)) is not None:
-                    pending.append(pool.submit(self._prepare, source.name, source.read, transform))
+                    pending.append(pool.submit(prepare, source))
                 if not pending:
                     break
                 waiting.append(pending.popleft().result())
                 crops += len(waiting[-1].crops)
                 if crops >= batch_size or len(waiting) >= READ_AHEAD:
-                    yield from self._finish(waiting, batch_size)
+                    results = self._finish(waiting, batch_size)
+                    room.give(crops)
                     waiting, crops = [], 0
+                    yield from results
             if waiting:
                 yield from self._finish(waiting, batch_size)
         finally:  # also when the caller stops early: images not yet begun are dropped
+            room.open()
             pool.shutdown(cancel_futures=True)
 
     def crop(self, image: Image.Image, face: Face) -> Image.Image:
@@ -272,7 +285,7 @@ class Detector:
             out.reasons = tuple(quality.reason_against(face) for face in out.faces)
             usable = [place for place, reason in enumerate(out.reasons) if reason is None]
             cut = [self._framing.cut(image, out.boxes[place]) for place in usable]
-            out.crops = tuple(self.normalised(crop) for crop in cut)
+            out.crops = tuple(np.asarray(crop) for crop in cut)
             out.meshes = tuple(
                 find_mesh(crop, self._framing.inside(out.faces[place], out.boxes[place]))
                 for crop, place in zip(cut, usable, strict=True)
@@ -285,11 +298,11 @@ class Detector:
             out.faces, out.boxes, out.reasons, out.crops, out.meshes = (), (), (), (), ()
 
     def _finish(self, prepared: list[_Prepared], batch_size: int = 16) -> list[ImageResult]:
-        crops = [crop for image in prepared for crop in image.crops]
+        crops = [crop for image in prepared for crop in image.crops]  # (S, S, 3)
         scored: list[tuple[np.ndarray, float]] = []
         start = time.perf_counter()
         for first in range(0, len(crops), batch_size):
-            evidence, logits = self.score(crops[first : first + batch_size])
+            evidence, logits = self.score([self._normalise(crop) for crop in crops[first : first + batch_size]])
             scored += [(one, float(logit)) for one, logit in zip(evidence, logits, strict=True)]
         per_crop = (time.perf_counter() - start) / max(len(crops), 1)
         remaining = iter(scored)
@@ -347,6 +360,36 @@ class Detector:
             elapsed_ms=seconds * 1000,
             error=image.error,
         )
+
+
+class _Room:
+    """How many faces may lie between the thread that cuts them out and the network."""
+
+    def __init__(self, size: int) -> None:
+        self._size = size
+        self._taken = 0
+        self._open = False
+        self._changed = threading.Condition()
+
+    def wait(self) -> None:
+        """Return when there is room, for however many faces come next."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._open or self._taken < self._size)
+
+    def take(self, faces: int) -> None:
+        with self._changed:
+            self._taken += faces
+
+    def give(self, faces: int) -> None:
+        with self._changed:
+            self._taken -= faces
+            self._changed.notify_all()
+
+    def open(self) -> None:
+        """Let nobody wait any more."""
+        with self._changed:
+            self._open = True
+            self._changed.notify_all()
 
 
 def _reference(network: LinearHeadNet, precision: str) -> Runtime:

@@ -18,9 +18,10 @@ import pandas as pd
 import pytest
 
 from dashboard import tasks
-from dashboard.jobs import CANCELLED, DONE, FAILED, INTERRUPTED, PAUSED, RUNNING, Job, JobError, JobQueue
+from dashboard.jobs import CANCELLED, DONE, FAILED, INTERRUPTED, PAUSED, RUNNING, Job, JobError, JobQueue, Stopped
 from dashboard.settings import Settings, get_settings
 from dashboard.store import BULK, EVALUATION, MIGRATIONS, Run, RunStore, StoreError, write_atomically
+from model import imaging
 from model.dataset import from_source_set
 from model.detector import READ_AHEAD, Detector
 from model.sources import Source, SourceSet, from_folder, from_zip
@@ -356,6 +357,25 @@ def finish(store: RunStore, run: Run, detector: Detector) -> Job:
     digest = tasks.perform(job, run, detector, Settings())
     store.update(run.id, state=DONE, done=job.done, counts=dict(job.counts), digest=digest)
     return job
+
+
+def test_an_evaluation_can_be_cancelled_while_its_set_is_audited(
+    store: RunStore, detector: Detector, app_home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = kept(store, detector, from_folder(app_home / "served"), EVALUATION)
+    job = Job.of(run)
+    seen = []
+
+    def look(data: bytes, side: int) -> imaging.Glance:
+        seen.append(data)
+        job.asked = CANCELLED
+        return imaging.glance_here(data, side)
+
+    monkeypatch.setattr("model.audit._facts.glance", look)
+    with pytest.raises(Stopped):
+        tasks.perform(job, run, detector, Settings())
+    assert len(seen) == 1
+    assert not run.metrics.exists()
 
 
 def test_images_are_those_of_the_results(store: RunStore, detector: Detector, tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 import random
 import threading
+import time
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from model.imaging import decode
 from model.regions import REGIONS
 from model.sources import MemorySource
 from model.tiers import tier
+from tests.conftest import OneFace
 from tests.support import crowd, detector_of, draw_face, encode, png, save_tiny, tiny_network
 
 
@@ -149,9 +151,40 @@ def test_many_is_lazy_and_stopping_early_stops_reading(detector):
 def test_images_on_their_way_do_not_hold_their_pixels(detector):
     prepared = detector._prepare("large", lambda: encode(draw_face(800), "JPEG"))
     (crop,) = prepared.crops
-    assert crop.shape == (3, 224, 224)
+    assert (crop.shape, crop.dtype) == ((224, 224, 3), np.uint8)
     held = [value for value in vars(prepared).values() if hasattr(value, "tobytes") or hasattr(value, "pixels")]
     assert held == []
+
+
+def test_crowds_are_cut_out_no_further_ahead_than_there_is_room_for(detector, monkeypatch):
+    class Crowd:
+        def find(self, image):
+            return OneFace().find(image) * 20
+
+    class Counted(MemorySource):
+        def read(self):
+            read.append(self.name)
+            return self.data
+
+    monkeypatch.setattr(detector_module, "_finder", Crowd)
+    read: list[str] = []
+    files = (faces(4) * 3)[:10]
+    found = []
+    for batches in (2, 10**6):  # the first has room for 8 faces, less than one picture shows
+        read.clear()
+        monkeypatch.setattr(detector_module, "CROPS_AHEAD", batches)
+        results = detector.classify_many([Counted(str(at), data) for at, data in enumerate(files)], batch_size=4)
+        found.append([next(results)])
+        end = time.monotonic() + (0.5 if batches == 2 else 60)
+        while len(read) < len(files) and time.monotonic() < end:
+            time.sleep(0.02)
+        assert (len(read) <= 2) == (batches == 2)
+        found[-1] += results
+    assert all(alike(left, right, tolerance=0) for left, right in zip(*found, strict=True))
+    monkeypatch.setattr(detector_module, "CROPS_AHEAD", 2)
+    waiting = detector.classify_many([Counted(str(at), data) for at, data in enumerate(files)], batch_size=4)
+    next(waiting)
+    waiting.close()  # does not wait for room that nobody makes
 
 
 def test_a_transform_is_applied_before_faces_are_looked_for(detector):
