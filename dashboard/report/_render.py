@@ -2,24 +2,19 @@
 
 from __future__ import annotations
 
-import base64
-import io
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, is_dataclass
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from PIL import Image
 
 from dashboard import words
 from dashboard.report import _svg
-from model import imaging, metrics
-from model.dataset import LABELS, label_of
+from model import metrics
+from model.dataset import LABELS
 
 WORST = 12  # shown of each kind of error
-THUMBNAIL_SIDE = 96
 OUTCOME_TITLES = {
     "fake": "AI-generated",
     "real": "Real photograph",
@@ -53,17 +48,8 @@ _environment = Environment(
 )
 
 
-def render(
-    figures: Mapping[str, Any],
-    predictions: pd.DataFrame,
-    audit: Sequence[Any] | None = None,
-    *,
-    title: str = "Evaluation report",
-    thumbnails: Mapping[str, bytes | Image.Image] | None = None,
-    created: str = "",
-    facts: Mapping[str, str] | None = None,
-) -> str:
-    """Write an evaluation as one self-contained HTML page.
+def render(figures: Mapping[str, Any], predictions: pd.DataFrame) -> str:
+    """Write an evaluation as one self-contained HTML page, without any part of an image.
 
     Parameters
     ----------
@@ -71,33 +57,16 @@ def render(
         As `model.metrics.evaluate` returns it (or read back from `metrics.json`).
     predictions : DataFrame
         The results it was computed from.
-    audit : sequence of Finding or dict, optional
-        If not given, `figures["audit"]`.
-    title : str
-        Heading, for example the name of the set.
-    thumbnails : dict of bytes or PIL.Image.Image, optional
-        Pictures by `path`; only those of the worst errors are used, as JPEG of at most 96 px without metadata.
-        Without them the report holds no part of any image.
-    created : str, optional
-        Date and time to print; left out if empty, so that the same results give the same bytes.
-    facts : dict of str, optional
-        Further lines for the table of circumstances.
 
     Returns
     -------
     str
-        The page; write it as UTF-8.
+        The page; write it as UTF-8. The same results give the same bytes.
     """
-    images = metrics.image_level(predictions)
-    images = images.assign(label=[label_of(word) for word in images["label"]])
-    scored = images[_is_scored(images)]
-    y, p = scored["label"].to_numpy(dtype=int), pd.to_numeric(scored["p_fake"]).to_numpy(dtype=float)
-    threshold = figures["threshold"]
-    findings = [_as_dict(finding) for finding in (figures.get("audit", ()) if audit is None else audit)]
-    severities = [str(finding["severity"]) for finding in findings]
+    scored = metrics.Scored.from_results(predictions, group_by=())
+    findings = figures["audit"]
+    severities = [finding["severity"] for finding in findings]
     return _environment.get_template("report.html.j2").render(
-        title=title,
-        created=created,
         m=figures,
         findings=findings,
         counts={name: severities.count(name) for name in ("severe", "warning") if name in severities},
@@ -108,12 +77,11 @@ def render(
         operating=[(float(key), entry) for key, entry in figures["tpr_at_fpr"].items()],
         outcome_titles=OUTCOME_TITLES,
         labels=LABELS,
-        charts=_charts(figures, y, p, images, threshold),
-        errors=_worst(scored, y, p, threshold, thumbnails or {}),
+        charts=_charts(figures, scored),
+        errors=_worst(scored, figures["threshold"]),
         limits=limits(figures),
         honest_use=words.HONEST_USE,
         one_class=words.ONE_CLASS,
-        facts=dict(facts or {}),
         rate=rate,
         heading=_heading,
         plain=_plain,
@@ -195,14 +163,8 @@ def _plain(value: object) -> str:
     return str(value)
 
 
-def _is_scored(images: pd.DataFrame) -> pd.Series:
-    usable = images["verdict"].isin(["fake", "real", "inconclusive"]) & images["p_fake"].notna()
-    if "error" in images:
-        usable &= images["error"].isna() | images["error"].astype(str).eq("")
-    return usable.astype(bool)
-
-
-def _charts(figures: Mapping[str, Any], y: Any, p: Any, images: pd.DataFrame, threshold: float) -> list[dict[str, Any]]:
+def _charts(figures: Mapping[str, Any], scored: metrics.Scored) -> list[dict[str, Any]]:
+    y, p, images, threshold = scored.y, scored.p, scored.images, figures["threshold"]
     charts: list[dict[str, Any]] = []
 
     def add(name: str, caption: str, picture: Any) -> None:
@@ -212,7 +174,7 @@ def _charts(figures: Mapping[str, Any], y: Any, p: Any, images: pd.DataFrame, th
         return charts
     recall, fpr, precision = (figures[key]["value"] for key in ("recall", "fpr", "precision"))
     lines = {threshold}
-    if "threshold_real" in images:
+    if images is not None and "threshold_real" in images:
         lines |= set(pd.to_numeric(images["threshold_real"]).dropna().unique().tolist()[:1])
     add(
         "Scores",
@@ -235,23 +197,21 @@ def _charts(figures: Mapping[str, Any], y: Any, p: Any, images: pd.DataFrame, th
     add(
         "Risk and coverage",
         "Error rate if only the most certain images are decided.",
-        _svg.risk_coverage(
-            metrics.risk_coverage_frame(y, p, threshold=threshold, unscored=figures["images"] - figures["n"])
-        ),
+        _svg.risk_coverage(metrics.risk_coverage_frame(y, p, threshold=threshold, unscored=scored.unscored)),
     )
     return charts
 
 
-def _worst(
-    scored: pd.DataFrame, y: Any, p: Any, threshold: float, thumbnails: Mapping[str, bytes | Image.Image]
-) -> list[dict[str, Any]]:
+def _worst(scored: metrics.Scored, threshold: float) -> list[dict[str, Any]]:
     """The most confident errors of both kinds."""
+    images = scored.images
+    assert images is not None
     frame = pd.DataFrame(
         {
-            "path": scored["path"].astype(str).to_numpy(),
-            "group": scored["group"].fillna("").astype(str).to_numpy() if "group" in scored else "",
-            "p": p,
-            "y": y,
+            "path": images["path"].astype(str),
+            "group": images["group"].fillna("").astype(str) if "group" in images else "",
+            "p": scored.p,
+            "y": scored.y,
         }
     )
     kinds = (
@@ -261,28 +221,5 @@ def _worst(
     lists = []
     for name, wrong, ascending in kinds:
         worst = wrong.sort_values(["p", "path"], ascending=[ascending, True]).head(WORST)
-        rows = [
-            {"path": row.path, "group": row.group, "p": row.p, "picture": _data_uri(thumbnails.get(str(row.path)))}
-            for row in worst.itertuples()
-        ]
-        lists.append({"name": name, "total": len(wrong), "rows": rows})
+        lists.append({"name": name, "total": len(wrong), "rows": worst.to_dict("records")})
     return lists
-
-
-def _data_uri(picture: bytes | Image.Image | None) -> str | None:
-    if picture is None:
-        return None
-    if isinstance(picture, bytes):
-        try:
-            picture = imaging.decode(picture).pixels
-        except imaging.ImageError:
-            return None
-    small = picture.convert("RGB")
-    small.thumbnail((THUMBNAIL_SIDE, THUMBNAIL_SIDE))
-    buffer = io.BytesIO()
-    Image.frombytes("RGB", small.size, small.tobytes()).save(buffer, "JPEG", quality=80)  # pixels only, no metadata
-    return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode()
-
-
-def _as_dict(finding: Any) -> dict[str, Any]:
-    return asdict(finding) if is_dataclass(finding) and not isinstance(finding, type) else dict(finding)
