@@ -220,6 +220,8 @@ def explain(
         name = _printable(str(image))
         data = Source(name, image).read()
         detector = _detector(checkpoint, precision, runtime)
+        if packet is not None:
+            packets.require_repeatable(detector)
         found = examine(detector, Picture(name, data, ""))
         result, digest = found.result, None
         if tests:
@@ -378,11 +380,14 @@ def evaluate(
         from model.metrics import Costs
 
         labelled = load_labelled(source, root=root)
-        Costs(cost_fp, cost_fn, 0.5 if prevalence is None else prevalence)  # refused before the work, not after it
+        # What cannot be is refused before the work, not after it.
+        Costs(cost_fp, cost_fn, 0.5 if prevalence is None else prevalence)
         columns = group_by or ["group"]
         for column in (*columns, *([cluster_by] if cluster_by is not None else [])):
             if column not in labelled.frame:
                 raise UnusableError(f"{source}: there is no column {column!r}; there are {', '.join(labelled.frame)}.")
+        if out is not None:
+            evaluation.prepare_folder(out)
         detector = _detector(checkpoint, precision, runtime, threshold)
         for row in labelled.folders.itertuples():
             typer.echo(f"{row.folder}: {row.label}, {row.images:,} images", err=True)
@@ -530,11 +535,11 @@ def audit(
         from model.dataset import load_labelled
 
         labelled = load_labelled(source, root=root)
+        results = labelled.attach(read_predictions(predictions)) if predictions is not None else None
         info = read_info(resolve(checkpoint or get_settings().default_checkpoint))
         trained_on = training_hashes(info)
         if trained_on is None:
             typer.echo(f"{info.name} does not say what it was trained on: overlap is not checked.", err=True)
-        results = labelled.attach(read_predictions(predictions)) if predictions is not None else None
         findings = [finding.to_dict() for finding in examine(labelled, results, training=trained_on)]
     if as_json:
         typer.echo(json.dumps(findings, indent=2, ensure_ascii=False))

@@ -124,6 +124,14 @@ def measure(
     return Evaluation(figures, predictions)
 
 
+def prepare_folder(folder: Path) -> None:
+    """Make the folder that `write` will fill; `OSError` with its name if nothing can be written there."""
+    folder.mkdir(parents=True, exist_ok=True)
+    probe = folder / ".probe"
+    probe.touch()
+    probe.unlink()
+
+
 def write(evaluation: Evaluation, folder: Path) -> list[Path]:
     """Write `metrics.json`, `predictions.csv`, `predictions.parquet` and `report.html`; returns their paths."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -141,22 +149,29 @@ def read_predictions(path: Path) -> pd.DataFrame:
     Raises
     ------
     model.metrics.MetricsError
-        If there is no such table.
+        If there is no such table, or it does not say which image each row is of.
     """
     found = next((path / name for name in PREDICTIONS if (path / name).is_file()), path)
     if not found.is_file():
         raise metrics.MetricsError(f"{path}: there is no table of predictions. Make one with `evaluate --out FOLDER`.")
     try:
-        if found.suffix.lower() in (".parquet", ".pq"):
-            return pd.read_parquet(found)
-        # As text, then through Python's own float: pandas' parser is fast rather than exact.
-        table = pd.read_csv(found, dtype=str, keep_default_na=False, na_values=[""]).rename(columns=unguard_text)
-        numbers = [name for name in table if name in COLUMNS and name not in (*TEXT_COLUMNS, "label")]
-        for name in table:
-            table[name] = table[name].map(float if name in numbers else unguard_text, na_action="ignore")
-        return table.astype(dict.fromkeys(numbers, "float64"))
+        table = _read_table(found)
     except (OSError, ValueError, pa.ArrowException) as error:
         raise metrics.MetricsError(f"{found}: cannot be read as a table of predictions ({error}).") from error
+    if "path" not in table:
+        raise metrics.MetricsError(f"{found}: is no table of predictions, as it has no column 'path'.")
+    return table
+
+
+def _read_table(path: Path) -> pd.DataFrame:
+    if path.suffix.lower() in (".parquet", ".pq"):
+        return pd.read_parquet(path)
+    # As text, then through Python's own float: pandas' parser is fast rather than exact.
+    table = pd.read_csv(path, dtype=str, keep_default_na=False, na_values=[""]).rename(columns=unguard_text)
+    numbers = [name for name in table if name in COLUMNS and name not in (*TEXT_COLUMNS, "label")]
+    for name in table:
+        table[name] = table[name].map(float if name in numbers else unguard_text, na_action="ignore")
+    return table.astype(dict.fromkeys(numbers, "float64"))
 
 
 def json_text(figures: dict[str, Any]) -> str:

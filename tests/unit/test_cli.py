@@ -107,6 +107,7 @@ def test_classify_goes_on_after_a_damaged_file_and_returns_1(folder: Path) -> No
         (["evaluate", "set", "--checkpoint", "nothing"], "nothing"),
         (["audit", "strange"], "holiday"),
         (["classify", "set/real/1.png", "--checkpoint", "x.safetensors"], "x.safetensors"),
+        (["audit", "set", "--predictions", "wrong.csv"], "wrong.csv: is no table of predictions, as it has no column"),
         (["train"], "train FOLDER"),
         (["train", "gone"], "gone"),
         (["train", "--config", "gone.toml"], "gone.toml"),
@@ -115,6 +116,7 @@ def test_classify_goes_on_after_a_damaged_file_and_returns_1(folder: Path) -> No
 def test_unusable_input_is_one_line_and_exit_code_2(
     folder: Path, picture: Picture, arguments: list[str], said: str
 ) -> None:
+    Path("wrong.csv").write_text("file,p_fake\na.png,0.5\n")
     Path("empty").mkdir()
     Path("strange/holiday").mkdir(parents=True)
     Path("strange/holiday/a.png").write_bytes(picture(1))
@@ -223,6 +225,20 @@ def test_evaluate_writes_all_files_and_prints_the_same_figures(folder: Path, tie
     frame = pd.read_parquet("result/predictions.parquet")
     assert frame["label"].tolist() == [1, 1, 1, 0, 0, 0]
     assert Path("result/report.html").read_text().lstrip().lower().startswith("<!doctype html")
+
+
+def test_evaluate_refuses_a_folder_that_cannot_be_written_before_the_work(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def never(*_: object, **__: object) -> None:
+        raise AssertionError("judged")
+
+    monkeypatch.setattr("dashboard.evaluation.predict", never)
+    Path("taken").touch()
+    for out in ("taken", "taken/below"):
+        done = runner.invoke(cli.app, ["evaluate", str(folder), "--out", out])
+        assert done.exit_code == 2, done.output
+        assert "taken" in done.stderr
 
 
 def test_evaluate_judges_other_pixels_in_the_hard_tier(folder: Path) -> None:
