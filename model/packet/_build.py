@@ -77,13 +77,11 @@ def build(
     Raises
     ------
     ValueError
-        If `result` is of another picture or checkpoint, the precision is one that `verify` cannot compute again, or a
-        section is not JSON-able.
+        If `result` is of another picture or checkpoint, or a section is not JSON-able.
     PacketError
-        If a section's name or the whole cannot be packed.
+        If the detector's precision has no packets, or a section's name or the whole cannot be packed.
     """
-    if detector.precision not in TOLERANCES:
-        raise ValueError(f"packets are made in {' or '.join(TOLERANCES)}: {detector.precision} is not computed again")
+    require_repeatable(detector)
     if result is None:
         result = detector.classify(data, name=name)
     elif (result.sha256 or _log.sha256(data)) != _log.sha256(data):
@@ -95,6 +93,13 @@ def build(
     for section, account in (sections or {}).items():
         files[f"sections/{section}.json"] = to_json(account)
     return seal(files)
+
+
+def require_repeatable(detector: Detector) -> None:
+    """Raise `PacketError` if `verify` cannot compute in the detector's precision again."""
+    if detector.precision not in TOLERANCES:
+        made = " or ".join(TOLERANCES)
+        raise _archive.PacketError(f"packets are made in {made}: {detector.precision} is not computed again")
 
 
 def digest(packet: bytes) -> str:

@@ -276,5 +276,5 @@ def test_a_runtime_that_cannot_have_judged_is_found_whatever_agrees_on_it(
 
 def test_no_packet_is_made_of_what_could_not_be_computed_again(detector, picture, monkeypatch):
     monkeypatch.setattr(detector, "precision", "int8")
-    with pytest.raises(ValueError, match="fp32 or bf16"):
+    with pytest.raises(packet.PacketError, match="fp32 or bf16"):
         packet.build(detector, picture(3))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from types import SimpleNamespace
 
 import pytest
 from typer.testing import CliRunner
@@ -75,6 +76,17 @@ def test_explain_refuses_a_report_of_another_kind_before_it_begins(run, tiny_set
     done = run("explain", "a.png", "--report", "a.docx", "--packet", "a.zip")
     assert done.exit_code == 2
     assert "a.docx: a report ends in .html or .pdf" in done.stderr
+    assert not (tiny_setup / "a.zip").exists()
+
+
+def test_explain_refuses_a_packet_of_a_precision_that_is_not_computed_again_before_it_begins(
+    run, tiny_setup, picture, monkeypatch
+):
+    (tiny_setup / "a.png").write_bytes(picture(1))
+    monkeypatch.setattr("dashboard.cli._detector", lambda *_: SimpleNamespace(precision="int8"))
+    done = run("explain", "a.png", "--packet", "a.zip", "--tests")
+    assert done.exit_code == 2, done.output
+    assert "int8" in done.stderr
     assert not (tiny_setup / "a.zip").exists()
 
 
