@@ -35,7 +35,7 @@ def sources_of(chosen: Chosen, settings: Settings, *, folder: Path | None = None
     if chosen.place is None:
         return from_uploads(chosen.uploads, settings, folder=folder)
     path = allowed(chosen.place.path, settings)
-    return from_folder(path) if path.is_dir() else from_zip(path, zip_limits(settings))
+    return _pictures_in(path, path.stat().st_mtime_ns, settings)
 
 
 def labelled_of(chosen: Chosen, settings: Settings, *, folder: Path | None = None) -> LabelledSet:
@@ -46,9 +46,26 @@ def labelled_of(chosen: Chosen, settings: Settings, *, folder: Path | None = Non
     IntakeError, SourceError, LabelError
         With a message for the visitor.
     """
-    if chosen.place is not None and chosen.place.path.suffix.lower() in _MANIFESTS:
-        return from_manifest(allowed(chosen.place.path, settings))
-    return from_source_set(_with_an_answer(sources_of(chosen, settings, folder=folder)))
+    if chosen.place is None:
+        return from_source_set(_with_an_answer(from_uploads(chosen.uploads, settings, folder=folder)))
+    path = allowed(chosen.place.path, settings)
+    return _labels_in(path, path.stat().st_mtime_ns, settings)
+
+
+# A page asks at every click, and once more to start; a large folder takes seconds to read. What was found serves for a
+# moment, to every visitor who may look there, unless the place itself was changed. Nobody changes what is returned.
+
+
+@st.cache_resource(ttl="30s", max_entries=2, show_spinner="Looking for pictures …")
+def _pictures_in(path: Path, changed: int, _settings: Settings) -> SourceSet:  # `changed` is part of the key
+    return from_folder(path) if path.is_dir() else from_zip(path, zip_limits(_settings))
+
+
+@st.cache_resource(ttl="30s", max_entries=2, show_spinner="Reading the labels …")
+def _labels_in(path: Path, changed: int, _settings: Settings) -> LabelledSet:
+    if path.suffix.lower() in _MANIFESTS and path.is_file():
+        return from_manifest(path)
+    return from_source_set(_with_an_answer(_pictures_in(path, changed, _settings)))
 
 
 def _with_an_answer(found: SourceSet) -> SourceSet:
@@ -62,7 +79,7 @@ def describe(chosen: Chosen, settings: Settings) -> SourceSet | None:
     """What a bulk run would check; None, with a message, when it cannot be used."""
     try:
         return sources_of(chosen, settings)
-    except (IntakeError, SourceError) as error:
+    except (IntakeError, SourceError, OSError) as error:
         _explain(error, chosen)
         return None
 
@@ -71,7 +88,7 @@ def describe_labels(chosen: Chosen, settings: Settings) -> LabelledSet | None:
     """What an evaluation would measure on; None, with a message, when labels cannot be told."""
     try:
         return labelled_of(chosen, settings)
-    except (IntakeError, SourceError, LabelError) as error:
+    except (IntakeError, SourceError, LabelError, OSError) as error:
         _explain(error, chosen)
         return None
 

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import io
+import os
 import threading
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import pandas as pd
 import pytest
 import streamlit as st
 from streamlit.testing.v1 import AppTest
 
-from dashboard import resources, tasks
+from dashboard import resources, start, tasks
 from dashboard.jobs import Job
 from dashboard.settings import get_settings
 from dashboard.store import BULK, DONE, EVALUATION, PAUSED
+from model.sources import SourceSet, from_folder
 
 from .conftest import archive, open_page, picture
 from .test_pages import text_of
@@ -430,6 +433,33 @@ def test_a_server_folder_is_evaluated(app: AppTest) -> None:
     until_finished(app, EVALUATION)
     assert not app.exception
     assert "6 pictures" in text_of(app)
+
+
+@pytest.mark.parametrize(("name", "button"), [("bulk", "Start"), ("evaluate", "Run the evaluation")])
+def test_a_server_folder_is_read_once_for_many_clicks(
+    app: AppTest, app_home: Path, monkeypatch: pytest.MonkeyPatch, name: str, button: str
+) -> None:
+    read: list[Path] = []
+
+    def counted(path: Path) -> SourceSet:
+        read.append(path)
+        return from_folder(path)
+
+    monkeypatch.setattr(start, "from_folder", counted)
+    open_page(app, name)
+    app.session_state[f"{name}_way"] = "Server"
+    app.run()
+    app.selectbox(key=f"{name}_place").select("served").run()
+    app.run()
+    assert len(read) == 1
+    (app_home / "served" / "real" / "new.png").write_bytes(picture(seed=99))
+    os.utime(app_home / "served", ns=(0, 0))  # as a new file right there would
+    app.run()
+    assert len(read) == 2
+    click(app, button)
+    assert not app.exception
+    (run,) = resources.job_queue().store.runs()
+    assert (len(read), run.total) == (2, 7)
 
 
 def test_the_bundled_samples_can_be_evaluated(app: AppTest) -> None:
