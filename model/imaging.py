@@ -33,6 +33,8 @@ FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "AVIF", "HEIF", "TIFF", "BMP", "GIF")
 _OPENERS = tuple(name for name in FORMATS if name != "MPO" and (name != "HEIF" or pillow_heif is not None))
 _ORIENTATION = 0x0112  # EXIF tag
 _METADATA = ("exif", "icc_profile", "xmp", "comment", "dpi", "parameters")  # kinds by Pillow's names
+_LONGEST = {"JPEG": 65_500, "WEBP": 16_383}  # px of a side that these can hold
+TOO_LARGE = "too_large_for_format"
 _MAX_PROFILE = 4 * 2**20  # bytes; those of cameras and printers have up to about two million
 # Pillow warns about odd metadata and large sizes; the checks below are ours. A filter set once, not per call: the list
 # of filters is shared by all threads.
@@ -448,7 +450,16 @@ def _to_srgb(image: Image.Image, profile: bytes | None, notes: list[str]) -> Ima
 
 
 def recompress(image: Image.Image, quality: int, *, codec: str = "JPEG", subsampling: int = 2) -> Image.Image:
-    """Encode and decode once. `subsampling` is Pillow's: 0 is 4:4:4, 2 is 4:2:0 (JPEG only)."""
+    """Encode and decode once. `subsampling` is Pillow's: 0 is 4:4:4, 2 is 4:2:0 (JPEG only).
+
+    Raises
+    ------
+    ImageError
+        With the code `TOO_LARGE` if the format cannot hold a picture of this size.
+    """
+    longest = _LONGEST.get(codec)
+    if longest is not None and max(image.size) > longest:
+        raise ImageError(TOO_LARGE, f"{codec} cannot hold a picture this large: a side has {longest:,} px at most.")
     buffer = io.BytesIO()
     options = {"subsampling": subsampling} if codec == "JPEG" else {"method": 2}
     image.save(buffer, codec, quality=quality, **options)

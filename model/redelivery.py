@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from model.deliveries import DELIVERIES
 from model.detector import Detector
+from model.imaging import TOO_LARGE
 from model.results import ImageResult
 from model.sources import MemorySource
 
@@ -31,7 +32,8 @@ class Redelivered:
     name : str
         A key of `model.deliveries.DELIVERIES`.
     verdict, reason : str, str or None
-        `reason` says why a verdict is `not_applicable`.
+        `reason` says why a verdict is `not_applicable`; it is `too_large_for_format` where there is no such delivery,
+        as its file format cannot hold a picture of this size.
     logit, p_fake : float or None
         None where no face was examined.
     held : bool
@@ -48,6 +50,11 @@ class Redelivered:
     @property
     def title(self) -> str:
         return TITLES[self.name]
+
+    @property
+    def made(self) -> bool:
+        """Whether there is such a delivery of this picture; what cannot be made is not counted."""
+        return self.reason != TOO_LARGE
 
 
 def redeliver(detector: Detector, data: bytes, result: ImageResult) -> Iterator[Redelivered]:
@@ -74,8 +81,16 @@ def holds(deliveries: Sequence[Redelivered]) -> str:
     >>> lost = Redelivered("crop", "not_applicable", "no_face", None, None, False)
     >>> holds([kept, lost])
     'The verdict holds in 1 of 2 deliveries; after 1 no face could be judged.'
+    >>> holds([kept, Redelivered("webp", "not_applicable", "too_large_for_format", None, None, False)])
+    'The verdict holds in 1 of 1 deliveries. 1 was left out: WebP cannot hold a picture this large.'
     """
-    kept = sum(entry.held for entry in deliveries)
-    text = f"The verdict holds in {kept} of {len(deliveries)} deliveries"
-    lost = sum(entry.p_fake is None and not entry.held for entry in deliveries)
-    return f"{text}; after {lost} no face could be judged." if lost else f"{text}."
+    made = [entry for entry in deliveries if entry.made]
+    text = f"The verdict holds in {sum(entry.held for entry in made)} of {len(made)} deliveries"
+    lost = sum(entry.p_fake is None and not entry.held for entry in made)
+    text += f"; after {lost} no face could be judged." if lost else "."
+    if len(made) == len(deliveries):
+        return text
+    formats = dict.fromkeys("WebP" if entry.name == "webp" else "JPEG" for entry in deliveries if not entry.made)
+    left = len(deliveries) - len(made)
+    left_out = f"{left} {'was' if left == 1 else 'were'} left out"
+    return f"{text} {left_out}: {' and '.join(formats)} cannot hold a picture this large."

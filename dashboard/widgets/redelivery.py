@@ -23,16 +23,17 @@ def redelivery(found: Examination, *, key: str) -> None:
         bar = st.progress(0.0, "Preparing …")
         found.redelivered(lambda done, title: bar.progress(done / len(DELIVERIES), f"Judged after: {title}"))
         st.rerun()
-    deliveries, result = found.redelivered(), found.result
+    said, result = holds(found.redelivered()), found.result
+    deliveries = [entry for entry in found.redelivered() if entry.made]
     icon = ":material/verified:" if all(entry.held for entry in deliveries) else ":material/warning:"
-    st.markdown(f"{icon} **{holds(deliveries)}**")
+    st.markdown(f"{icon} **{said}**")
     rows = [("As it is", result.p_fake, result.verdict)]
     rows += [(entry.title, entry.p_fake, entry.verdict) for entry in deliveries]
     st.plotly_chart(
         charts.delivery_strip(rows, result.thresholds, appearance.colours()),
         config=charts.CONFIG,
         key=f"{key}_strip",
-        alt=f"{holds(deliveries)} Probabilities: "
+        alt=f"{said} Probabilities: "
         + ", ".join(f"{entry.title} {words.percent(entry.p_fake)}" for entry in deliveries if entry.p_fake is not None),
     )
     for entry in deliveries:

@@ -20,14 +20,14 @@ Recompute = Callable[[Detector, bytes], Any]  # detector and original -> the JSO
 
 
 def deliveries_account(result: ImageResult, deliveries: Iterable[Redelivered]) -> dict[str, Any]:
-    """What passing the picture on did to its verdict."""
-    entries = [asdict(entry) for entry in deliveries]
+    """What passing the picture on did to its verdict; deliveries that cannot be made are named, and not counted."""
+    entries = list(deliveries)
     return {
         "verdict": result.verdict,
         "logit": result.logit,
-        "held": sum(entry["held"] for entry in entries),
-        "of": len(entries),
-        "deliveries": entries,
+        "held": sum(entry.held for entry in entries),
+        "of": sum(entry.made for entry in entries),
+        "deliveries": [asdict(entry) for entry in entries],
     }
 
 

@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 
 import pytest
+from PIL import Image
 
 from dashboard.examination import Picture, examine
 from model import deliveries, packet
 from model.calibration import Thresholds
 from model.checkpoint import read_info
 from model.detector import Detector
+from model.imaging import ImageError, recompress
 from model.redelivery import TITLES, holds, redeliver
 from model.sources import MemorySource
 from tests.unit.test_packet import members
@@ -45,6 +47,27 @@ def test_a_verdict_that_nothing_can_change_holds_and_a_lost_face_is_counted(dete
     assert {entry.reason for entry in lost} == {"face_too_small"}
     assert all(entry.held for entry in found if entry.p_fake is not None)
     assert holds(found).startswith(f"The verdict holds in {8 - len(lost)} of 8 deliveries; after {len(lost)} no face")
+
+
+def test_a_delivery_that_its_format_cannot_hold_is_left_out(detector, picture, tiny_checkpoint):
+    data = picture(4, size=(16_500, 120))
+    found = examine(detector, Picture("a.png", data, ""))
+    entries = found.redelivered()
+    assert [entry.name for entry in entries if not entry.made] == ["webp"]
+    said = holds(entries)
+    assert "of 7 deliveries" in said
+    assert said.endswith("1 was left out: WebP cannot hold a picture this large.")
+    made = found.packet()
+    account = json.loads(members(made)["sections/deliveries.json"])
+    assert (account["of"], len(account["deliveries"])) == (7, 8)
+    assert packet.verify(made, checkpoints=[read_info(tiny_checkpoint)]).agrees
+
+
+@pytest.mark.parametrize(("codec", "longest"), [("JPEG", 65_500), ("WEBP", 16_383)])
+def test_formats_hold_what_they_are_said_to_hold(codec, longest):
+    assert recompress(Image.new("RGB", (longest, 1)), 80, codec=codec).width == longest
+    with pytest.raises(ImageError, match="cannot hold a picture this large"):
+        recompress(Image.new("RGB", (1, longest + 1)), 80, codec=codec)
 
 
 def test_the_packet_holds_what_was_computed_and_verifying_computes_it_again(detector, picture, tiny_checkpoint):
