@@ -557,6 +557,7 @@ def audit(
 def models(as_json: AsJson = False) -> None:
     """List the bundled checkpoints and what was measured of them."""
     with _usable():
+        from dashboard import words
         from model.checkpoint import list_checkpoints
 
         found = list_checkpoints()
@@ -568,7 +569,7 @@ def models(as_json: AsJson = False) -> None:
         mark = " (default)" if info.default else ""
         typer.echo(f"{info.name}{mark}: {info.header['architecture']}, {info.header['licence']}, {info.sha256[:12]}")
         limits = info.thresholds
-        rate = "unknown" if limits.fpr is None else f"{limits.fpr:.1%}"
+        rate = "unknown" if limits.fpr is None else words.rate(limits.fpr)
         typer.echo(f"  fake from {limits.fake:.3f}, real up to {limits.real:.3f}; stated false-positive rate {rate}")
         for name, figures in info.header["metrics"].items():
             if isinstance(figures, dict) and "roc_auc" in figures:
@@ -635,6 +636,7 @@ def calibrate(
 ) -> None:
     """Fit a checkpoint's calibration and thresholds to your own images, which it was not trained on."""
     with _usable():
+        from dashboard import words
         from model.checkpoint import resolve
         from model.training.calibrate import labelled_rows, recalibrate
 
@@ -649,14 +651,15 @@ def calibrate(
         real, fake = done.counts[name]
         typer.echo(f"{name}: {real:,} real, {fake:,} fake; calibration error {before:.4f}, now {after:.4f}")
     for name, limits in (("before", done.before), ("now", done.after)):
-        rate = "unknown" if limits.fpr is None else f"{limits.fpr:.2%}"
+        rate = "unknown" if limits.fpr is None else words.rate(limits.fpr)
         typer.echo(f"{name}: fake from {limits.fake:.4f}, real up to {limits.real:.4f}; false alarms at most {rate}")
     if done.left_out:
         typer.echo(_counted(done.left_out, "image has", "images have") + " no face that can be scored.", err=True)
     fewest = min(real for real, _ in done.counts.values())
     if fewest * max_fpr < 1:
         typer.echo(
-            f"With {fewest:,} photographs a rate of {max_fpr:.2%} cannot be told from 0: no false alarm was allowed.",
+            f"With {fewest:,} photographs a rate of {words.rate(max_fpr)} cannot be told from 0: no false alarm was "
+            "allowed.",
             err=True,
         )
 

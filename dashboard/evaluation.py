@@ -12,7 +12,7 @@ from typing import Any
 import pandas as pd
 import pyarrow as pa
 
-from dashboard import report
+from dashboard import report, words
 from dashboard.tasks import data_digest
 from model import metrics
 from model.audit import audit
@@ -193,7 +193,7 @@ def summary(figures: dict[str, Any]) -> str:
         lines.append(_at_fpr(target, entry))
     if (prevalence := figures["ppv"].get("prevalence")) is not None:
         lines += [
-            f"Where {prevalence:.1%} of the images are fake:",
+            f"Where {words.rate(prevalence)} of the images are fake:",
             f"  {'Flagged ones that are fake':<26}{rate_text(figures['ppv'])}",
             f"  {'Passed ones that are real':<26}{rate_text(figures['npv'])}",
             f"  {'Mean cost per image':<26}{rate_text(figures['cost']['at_threshold'])}",
@@ -205,7 +205,7 @@ def summary(figures: dict[str, Any]) -> str:
 def comparison_text(comparison: metrics.Comparison) -> str:
     """Two runs side by side as a few lines for a terminal."""
     figures = comparison.figures
-    agreement, test = figures["agreement"], figures["mcnemar"]
+    agreement = figures["agreement"]
     lines = [
         f"{figures['n']:,} images in both ({figures['n_real']:,} real, {figures['n_fake']:,} fake), matched by "
         f"{figures['matched_by']}."
@@ -217,9 +217,7 @@ def comparison_text(comparison: metrics.Comparison) -> str:
         f"At thresholds {figures['threshold_a']:.3f} and {figures['threshold_b']:.3f}: both right "
         f"{agreement['both_right']:,}, only A {agreement['only_a']:,}, only B {agreement['only_b']:,}, neither "
         f"{agreement['neither']:,}.",
-        f"McNemar's test: p = {test['p_value']:.4g} ({test['method']})."
-        if test["p_value"] is not None
-        else f"McNemar's test: nothing to test, {test['reason']}.",
+        " ".join(filter(None, words.errs_less(figures))),
         "A less B:",
     ]
     for name, rate in figures["differences"].items():

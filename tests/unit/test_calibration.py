@@ -307,9 +307,9 @@ def test_recalibrating_from_the_command_line_prints_before_and_after(askew):
     assert [line.split(":")[0] for line in lines[1:]] == ["clean", "web", "hard", "before", "now"]
     assert "20 real, 20 fake; calibration error" in lines[1]
     limits = read_info(out).thresholds
-    assert f"fake from {limits.fake:.4f}, real up to {limits.real:.4f}; false alarms at most 1.00%" in lines[-1]
+    assert f"fake from {limits.fake:.4f}, real up to {limits.real:.4f}; false alarms at most 1 %" in lines[-1]
     assert "1 image has no face that can be scored" in done.stderr
-    assert "With 20 photographs a rate of 1.00% cannot be told from 0" in done.stderr
+    assert "With 20 photographs a rate of 1 % cannot be told from 0" in done.stderr
 
 
 def test_of_a_manifest_with_splits_the_validation_rows_are_used(askew):

@@ -335,7 +335,7 @@ def test_evaluate_groups_clusters_and_counts_costs_as_asked(manifest: Path) -> N
     assert figures["ppv"]["prevalence"] == 0.1
     assert (figures["cost"]["false_positive"], figures["cost"]["false_negative"]) == (5, 2)
     text = runner.invoke(cli.app, ["evaluate", str(manifest), *options]).stdout
-    assert "Where 10.0% of the images are fake" in text
+    assert "Where 10 % of the images are fake" in text
 
 
 def test_compare_gives_the_figures_of_the_library(folder: Path, tiny_checkpoint: Path) -> None:

@@ -60,7 +60,7 @@ def page(frame, figures):
 class Tags(html.parser.HTMLParser):
     """Start tags with attributes, and whether tags are balanced."""
 
-    VOID = frozenset({"meta", "br"})
+    VOID = frozenset({"meta", "br", "img"})  # the one-page report, which is read with this too, has pictures
 
     def __init__(self):
         super().__init__()
