@@ -91,7 +91,9 @@ def main() -> int:
     options = parser.parse_args()
     lines = [
         f"Median of {options.rounds} alternating rounds of one batch of {options.images} finished crops, fp32, "
-        f"{torch.get_num_threads()} threads; only the ratios mean anything on another machine.",
+        f"{torch.get_num_threads()} threads; only the ratios mean anything on another machine. *Alone*, all that cells "
+        "hold is averaged and then weighed. For a map each cell is weighed first and the sum over cells is the logit, "
+        "which is no more work, so that figures about or below zero are to be expected.",
         "",
         "| Checkpoint | Classification alone, s | With map | With map, mesh and ledger | Spread of rounds |",
         "| --- | --- | --- | --- | --- |",
