@@ -282,11 +282,15 @@ class JobQueue:
             raise StoreError(f"This run is damaged: {run.damage}.")
         return Job.of(run)
 
+    def runs(self, *, kind: str | None = None, owner: str | None = None) -> list[Run]:
+        """Kept runs, the newest first; one that nobody works on any more is interrupted."""
+        runs = self.store.runs(kind=kind, owner=owner)
+        with self._lock:
+            return [self._as_it_is(run) for run in runs]
+
     def unfinished(self, owner: str) -> int:
         """How many runs of an owner wait or run, here or on another server."""
-        runs = self.store.runs(owner=owner)
-        with self._lock:
-            return sum(self._as_it_is(run).state in _LIVE for run in runs)
+        return sum(run.state in _LIVE for run in self.runs(owner=owner))
 
     def _as_it_is(self, run: Run) -> Run:
         """A kept run; interrupted if it should wait or run and nobody works on it. With the lock: nobody may begin."""

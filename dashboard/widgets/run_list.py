@@ -56,7 +56,7 @@ def continue_button(queue: JobQueue, job: Job) -> None:
     """Offer to go on with a run that has ended early; nothing for one that is done."""
     now = queue.progress(job)
     if now.state == INTERRUPTED:
-        st.warning(f"Interrupted by the end of the server after {now.done:,} of {now.total:,} images.")
+        st.warning(f"Interrupted after {now.done:,} of {now.total:,} images.")
     if now.state != DONE and session.person().may_run:
         st.button(
             "Continue",
@@ -70,7 +70,7 @@ def continue_button(queue: JobQueue, job: Job) -> None:
 def run_list(queue: JobQueue, kind: str | None = None) -> None:
     """The kept runs, of one kind or all, the newest first; nothing when there are none."""
     try:
-        runs = queue.store.runs(kind=kind, owner=session.owner())
+        runs = queue.runs(kind=kind, owner=session.owner())
     except StoreError as error:
         st.error(words.plain(str(error)), icon=":material/heart_broken:")
         return

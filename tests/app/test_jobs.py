@@ -390,6 +390,7 @@ def test_a_run_that_nobody_works_on_any_more_can_be_continued(queue: JobQueue) -
     other.update(run.id, state=RUNNING, began=time.time())
     assert (queue.get(run.id).state, queue.unfinished("me")) == (RUNNING, 1)  # type: ignore[union-attr]
     other.close()  # it died
+    assert [kept.state for kept in queue.runs(owner="me")] == [INTERRUPTED]  # in the list as when it is opened
     assert queue.unfinished("me") == 0
     left = queue.get(run.id)
     assert left is not None and left.state == INTERRUPTED
