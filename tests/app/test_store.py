@@ -416,7 +416,7 @@ def test_uploads_are_noted_by_their_place_in_the_run(store: RunStore, detector: 
 
 
 def test_a_file_whose_name_is_no_unicode_is_found_again(store: RunStore, detector: Detector, app_home: Path) -> None:
-    (app_home / "served" / os.fsdecode(b"caf\xe9.png")).write_bytes(picture(seed=5))
+    (app_home / "served" / os.fsdecode(b"th\xe9.png")).write_bytes(picture(seed=5))
     inputs = from_folder(app_home / "served")
     run = kept(store, detector, inputs)
     found = tasks.load_inputs(run, Settings()).sources

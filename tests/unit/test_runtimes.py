@@ -23,7 +23,7 @@ from model.detector import Detector
 from model.evidence import evidence_and_logits
 from model.network import load_network
 from model.runtimes import Agreement, RuntimeRefusedError, _choose, _quantise, parity
-from model.runtimes._graph import exported, graph_path, write_once
+from model.runtimes._graph import exported, graph_path
 from model.runtimes._torch import TorchRuntime
 from model.training import ranges
 from tests.support import draw_face, randomise, tiny_network
@@ -348,20 +348,6 @@ def test_choice_says_what_was_measured(info: CheckpointInfo, faces: np.ndarray) 
 def test_choice_never_changes_the_precision(info: CheckpointInfo, faces: np.ndarray) -> None:
     with pytest.raises(RuntimeRefusedError, match="no installed runtime computes int8"):
         runtimes.choose(info, lambda: load_network(info), "int8")
-
-
-def test_a_file_is_seen_whole_or_not_at_all(tmp_path: Path) -> None:
-    path = tmp_path / "graphs" / "one.onnx"
-
-    def fails(partial: Path) -> None:
-        partial.write_text("half")
-        raise OSError("disk full")
-
-    with pytest.raises(OSError, match="disk full"):
-        write_once(path, fails)
-    assert list(path.parent.iterdir()) == []
-    write_once(path, lambda partial: partial.write_text("whole"))
-    assert path.read_text() == "whole"
 
 
 ALONE = """
