@@ -206,6 +206,6 @@ def _loose(file: Upload, name: str, number: int, folder: Path | None) -> ImageSo
 
 def _safe_name(name: str) -> str:
     """An uploaded name as a relative posix path on one line; it is only ever a label."""
-    parts = [part for part in PurePosixPath(name.replace("\\", "/")).parts if part not in ("/", "..", ".")]
+    parts = [part for part in PurePosixPath(name.replace("\\", "/")).parts if part not in ("/", "//", "..", ".")]
     text = "/".join(parts) or "unnamed"
     return "".join(character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in text)
