@@ -304,7 +304,7 @@ def scored(
 
 def figures(method: Method, pictures: pd.DataFrame, known: dict[str, Any]) -> dict[str, Any]:
     """What is said of a method: accuracy, ranking, each generator against all real pictures, speed."""
-    scores = [known["scores"][name] for name in pictures["sha256"]]
+    scores = [known["scores"][picture] for picture in pictures["sha256"]]
     decided = ["not_applicable" if p is None else "fake" if p >= method.threshold else "real" for p in scores]
     table = pd.DataFrame(
         {
