@@ -23,9 +23,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from benchmarks._page import write_section
+from benchmarks._page import machine, table, write_section
 from benchmarks._speed import Peak, UsualLoop, cold_start, gigaflops, take_turns
-from benchmarks.reliability import machine, table
 from dashboard.settings import sample_dir
 from model import quality, runtimes
 from model.backbones import build

@@ -23,8 +23,7 @@ from scipy.linalg import cho_factor, cho_solve
 from scipy.special import expit
 from torch import Tensor
 
-from benchmarks._page import write_section
-from benchmarks.reliability import machine, table
+from benchmarks._page import machine, publish, table
 from dashboard.settings import ROOT
 from model.backbones import ViTCells
 from model.checkpoint import CheckpointError
@@ -97,9 +96,7 @@ def main() -> int:
         chosen = np.concatenate([_columns(values, taps, blocks, parts) for blocks, parts in groups], axis=1)
         rows.append([title, *(f"{figure:.3f}" for figure in measure(frame, folds, chosen, penalty_of(detector), log))])
     text = "\n\n".join((_text(frame, penalty_of(detector)), table(("What the layer sees", *FIGURES), rows)))
-    print(text)
-    if options.write:
-        write_section(PAGE, "ablations", text)
+    publish(text, PAGE, "ablations", write=options.write)
     return 0
 
 

@@ -16,9 +16,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from benchmarks._page import write_section
+from benchmarks._page import machine, publish, table
 from benchmarks._pick import spread
-from benchmarks.reliability import machine, table
 from dashboard.settings import ROOT
 from model import quality, runtimes
 from model.checkpoint import CheckpointError, CheckpointInfo, list_checkpoints
@@ -98,9 +97,7 @@ def main() -> int:
             "\n".join(refused) or "nothing.",
         )
     )
-    print(text)
-    if options.write:
-        write_section(PAGE, "agreement", text)
+    publish(text, PAGE, "agreement", write=options.write)
     return 1 if beyond else 0
 
 

@@ -18,9 +18,8 @@ import numpy as np
 import pandas as pd
 from PIL import Image, ImageFilter
 
-from benchmarks._page import write_section
+from benchmarks._page import machine, publish, table
 from benchmarks.ablations import FIGURES, PAGE, arguments, drawn_at_random, loader_of, measure, penalty_of
-from benchmarks.reliability import machine, table
 from model.checkpoint import CheckpointError
 from model.detector import Detector
 from model.imaging import decode
@@ -79,9 +78,7 @@ def main() -> int:
             table(("Trained on", *FIGURES), found),
         )
     )
-    print(text)
-    if options.write:
-        write_section(PAGE, "aligned", text)
+    publish(text, PAGE, "aligned", write=options.write)
     return 0
 
 

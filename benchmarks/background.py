@@ -14,8 +14,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from benchmarks._page import write_section
-from benchmarks.reliability import machine, table
+from benchmarks._page import machine, publish, table
 from dashboard.settings import ROOT
 from model.calibration import FAKE, REAL, verdict
 from model.checkpoint import CheckpointError, CheckpointInfo, read_info, resolve
@@ -78,9 +77,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             table(HEAD, rows),
         )
     )
-    print(text)
-    if options.write:
-        write_section(PAGE, "background", text)
+    publish(text, PAGE, "background", write=options.write)
     return 0
 
 

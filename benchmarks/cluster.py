@@ -21,9 +21,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from benchmarks._page import write_section
+from benchmarks._page import machine, publish, table
 from benchmarks._pick import spread
-from benchmarks.reliability import machine, table
 from dashboard.settings import ROOT
 from model import bulk
 from model.checkpoint import CheckpointError
@@ -169,9 +168,7 @@ def main() -> int:
             arithmetic(runs[-1].steady / runs[-1].workers),
         )
     )
-    print(text)
-    if options.write:
-        write_section(PAGE, "measured", text)
+    publish(text, PAGE, "measured", write=options.write)
     return 0 if unlike == 0 and gap <= TOLERANCE else 1
 
 

@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 from scipy import stats
 
-from benchmarks._page import write_section
+from benchmarks._page import publish
 from model.cam import METHODS, class_activation_maps
 from model.checkpoint import CheckpointError
 from model.detector import Detector
@@ -170,9 +170,7 @@ def main() -> int:
         print(f"benchmarks.faithfulness: {error}", file=sys.stderr)
         return 2
     text = table(detector, entries, levels)
-    print(text)
-    if options.write:
-        write_section(PAGE, f"faithfulness of {detector.checkpoint.name}", text)
+    publish(text, PAGE, f"faithfulness of {detector.checkpoint.name}", write=options.write)
     return 0
 
 

@@ -14,8 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks._page import write_section
-from benchmarks.reliability import PAGE, machine, table
+from benchmarks._page import RELIABILITY, machine, publish, table
 
 ROOT = Path(__file__).resolve().parent.parent
 # Beside the faults of this folder: a server that is killed and started again, as a process of its own.
@@ -76,9 +75,7 @@ def main() -> int:
     found = Collector()
     code = int(pytest.main(["-q", "-p", "no:cacheprovider", *map(str, TESTS)], plugins=[found]))
     text = report(found)
-    print(text)
-    if options.write:
-        write_section(PAGE, "faults", text)
+    publish(text, RELIABILITY, "faults", write=options.write)
     return code
 
 

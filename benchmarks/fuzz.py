@@ -36,8 +36,7 @@ from functools import cache
 from multiprocessing.connection import Connection
 from pathlib import Path
 
-from benchmarks._page import write_section
-from benchmarks.reliability import PAGE, machine, table
+from benchmarks._page import RELIABILITY, machine, publish, table
 
 ROOT = Path(__file__).resolve().parent.parent
 CORPUS = ROOT / "tests" / "fuzz" / "corpus"
@@ -654,9 +653,7 @@ def main() -> int:
         watch(name, options.first, options.first + count, tallies[name])
         print(f"{name}: {dict(tallies[name].outcomes)}", file=sys.stderr, flush=True)
     text = report(tallies, time.monotonic() - start)
-    print(text)
-    if options.write:
-        write_section(PAGE, "fuzz", text)
+    publish(text, RELIABILITY, "fuzz", write=options.write)
     return 1 if any(tally.findings for tally in tallies.values()) else 0
 
 

@@ -16,7 +16,7 @@ from collections.abc import Callable
 import numpy as np
 import torch
 
-from benchmarks._page import write_section
+from benchmarks._page import publish
 from benchmarks.faithfulness import PAGE
 from dashboard.settings import sample_dir
 from model.backbones.fuse import fused
@@ -111,10 +111,7 @@ def main() -> int:
     except (CheckpointError, SourceError) as error:
         print(f"benchmarks.heatmap_cost: {error}", file=sys.stderr)
         return 2
-    text = "\n".join(lines) + "\n"
-    print(text)
-    if options.write:
-        write_section(PAGE, "cost of maps", "## What a map costs\n\n" + text)
+    publish("\n".join(("## What a map costs", "", *lines)), PAGE, "cost of maps", write=options.write)
     return 0
 
 

@@ -30,9 +30,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from benchmarks._page import write_section
+from benchmarks._page import RELIABILITY, machine, publish, table
 from benchmarks.analyst import Analyst, VisitError
-from benchmarks.reliability import PAGE, machine, table
 from dashboard.settings import ROOT, sample_dir
 from dashboard.store import DONE, RunStore
 
@@ -295,9 +294,7 @@ def main() -> int:
                 f"{max(m for _, m in log.memory):,.0f} MB.",
             )
         )
-    print(text)
-    if options.write:
-        write_section(PAGE, "load", text)
+    publish(text, RELIABILITY, "load", write=options.write)
     return 1 if gone or log.problems else 0
 
 

@@ -17,8 +17,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from benchmarks._page import write_section
-from benchmarks.reliability import machine, table
+from benchmarks._page import machine, table, write_section
 from dashboard.settings import ROOT
 from model import bulk
 from model.detector import Detector

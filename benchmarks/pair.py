@@ -12,9 +12,8 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import pandas as pd
 
-from benchmarks._page import write_section
+from benchmarks._page import machine, publish, table
 from benchmarks.ablations import FIGURES, PAGE, arguments, drawn_at_random, figures, loader_of, penalty_of, refitting
-from benchmarks.reliability import machine, table
 from model.checkpoint import CheckpointError, list_checkpoints
 from model.detector import Detector
 from model.training import data
@@ -63,9 +62,7 @@ def main() -> int:
             table(("Judged by", *FIGURES), found),
         )
     )
-    print(text)
-    if options.write:
-        write_section(PAGE, "pair", text)
+    publish(text, PAGE, "pair", write=options.write)
     return 0
 
 

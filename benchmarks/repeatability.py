@@ -13,9 +13,8 @@ import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 
-from benchmarks._page import write_section
+from benchmarks._page import machine, publish, table
 from benchmarks.background import PAGE
-from benchmarks.reliability import machine, table
 from dashboard.settings import sample_dir
 from model.checkpoint import list_checkpoints
 from model.detector import Detector
@@ -60,9 +59,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             table(head, rows),
         )
     )
-    print(text)
-    if options.write:
-        write_section(PAGE, "repeatability", text)
+    publish(text, PAGE, "repeatability", write=options.write)
     return 0
 
 

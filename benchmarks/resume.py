@@ -26,9 +26,8 @@ from typing import Any
 
 import pandas as pd
 
-from benchmarks._page import write_section
+from benchmarks._page import machine, table, write_section
 from benchmarks._pick import spread
-from benchmarks.reliability import machine, table
 from dashboard import tasks
 from dashboard.settings import ROOT, Settings
 from dashboard.store import BULK, DONE, EVALUATION, FAILED, QUEUED, Run, RunStore

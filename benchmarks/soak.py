@@ -16,9 +16,8 @@ import sys
 import tempfile
 from pathlib import Path
 
-from benchmarks._page import write_section
+from benchmarks._page import RELIABILITY, machine, publish, table
 from benchmarks.load import Log, answers, lost, problems, server, visit
-from benchmarks.reliability import PAGE, machine, table
 
 QUARTERS = 4
 
@@ -59,9 +58,7 @@ def main() -> int:
                 problems(log, gone, served),
             )
         )
-    print(text)
-    if options.write:
-        write_section(PAGE, "soak", text)
+    publish(text, RELIABILITY, "soak", write=options.write)
     return 1 if gone or log.problems else 0
 
 

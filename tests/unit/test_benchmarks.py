@@ -9,10 +9,9 @@ from pathlib import Path
 import pytest
 
 from benchmarks import resume
-from benchmarks._page import write_section
+from benchmarks._page import RELIABILITY, write_section
 from benchmarks._pick import spread
 from benchmarks.cluster import steady
-from benchmarks.reliability import PAGE
 
 START = 20.0  # seconds until Ray's workers are ready
 
@@ -51,8 +50,8 @@ def test_every_section_of_a_page_is_written_alone(tmp_path: Path) -> None:
 
 
 def test_commands_on_reliability_find_their_sections(tmp_path: Path) -> None:
-    page = tmp_path / PAGE.name
-    page.write_bytes(PAGE.read_bytes())
+    page = tmp_path / RELIABILITY.name
+    page.write_bytes(RELIABILITY.read_bytes())
     before = re.findall("<!-- .* -->", page.read_text("utf-8"))
     for name in ("fuzz", "faults", "load", "soak"):
         write_section(page, name, "nothing")
