@@ -251,6 +251,77 @@ def test_administration_is_for_administrators_and_shows_no_names(
     assert "is gone" in open_page(admin, "bulk").warning[0].value
 
 
+def kept(store: RunStore, *names: str) -> list[str]:
+    """Ids of new runs, of which nobody works on any; the last is the newest."""
+    found = []
+    for name in names:
+        found.append(store.create(BULK, name, checkpoint="c", checkpoint_sha256="0" * 64, settings={}).id)
+        store.release(found[-1])
+    return found
+
+
+@pytest.fixture
+def admin(app: AppTest, monkeypatch: pytest.MonkeyPatch) -> AppTest:
+    """A tab of an administrator, beside an application that has begun."""
+    monkeypatch.setenv("REALITY_CHECK_DEFAULT_ROLE", "administrator")
+    get_settings.cache_clear()
+    return another(app)
+
+
+def select(admin: AppTest, *rows: int) -> AppTest:
+    """Select rows of the table of runs."""
+    admin.session_state[admin.dataframe[0].key] = {"selection": {"rows": list(rows)}}
+    return admin.run()
+
+
+def test_an_administrator_deletes_what_was_selected_once_it_is_confirmed(admin: AppTest) -> None:
+    store = resources.job_queue().store
+    first, second, third = kept(store, "a", "b", "c")
+    open_page(admin, "administration")
+    select(admin, 0, 2)  # the newest first
+    (button,) = (button for button in admin.button if button.label == "Delete 2 runs for good")
+    assert button.disabled
+    admin.checkbox[0].check().run()
+    click(admin, "Delete 2 runs for good")
+    assert [run.id for run in store.runs()] == [second]
+    assert store.get(first) is None and store.get(third) is None
+    select(admin, 0)
+    assert not admin.checkbox[0].value  # confirmed for the others only
+
+
+def test_a_selection_of_runs_does_not_outlive_the_rows_that_it_was_made_on(admin: AppTest) -> None:
+    store = resources.job_queue().store
+    kept(store, "a", "b")
+    open_page(admin, "administration")
+    select(admin, 0, 1)
+    assert any(button.label == "Delete 2 runs for good" for button in admin.button)
+    kept(store, "begun meanwhile")
+    admin.run()
+    (button,) = (button for button in admin.button if button.label.endswith("for good"))
+    assert button.label == "Delete 0 runs for good" and button.disabled
+    select(admin, 0)
+    admin.checkbox[0].check().run()
+    click(admin, "Delete 1 run for good")
+    assert sorted(run.name for run in store.runs()) == ["a", "b"]
+    assert not admin.dataframe[0].value.empty
+    assert all(button.disabled for button in admin.button if button.label.endswith("for good"))
+
+
+@pytest.mark.parametrize("error", [StoreError("The index is gone."), PermissionError(13, "Permission denied")])
+def test_the_administration_page_stands_when_the_store_does_not(
+    admin: AppTest, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise error
+
+    monkeypatch.setattr(RunStore, "runs", fail)
+    monkeypatch.setattr(RunStore, "free", fail)
+    open_page(admin, "administration")
+    assert not admin.exception
+    assert {metric.label: metric.value for metric in admin.metric}["Runs kept"] == "—"
+    assert ("The index is gone." if isinstance(error, StoreError) else "Permission denied") in admin.error[0].value
+
+
 def test_nobody_passes_the_router_where_signing_in_is_needed(monkeypatch: pytest.MonkeyPatch, app: AppTest) -> None:
     monkeypatch.setenv("REALITY_CHECK_SIGN_IN", "true")
     get_settings.cache_clear()
