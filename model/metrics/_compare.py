@@ -124,7 +124,7 @@ def paired_differences(
     missing = undefined("no fake images" if not labels.any() else "no real images")
     rates = dict.fromkeys(names, missing)
     if draws.smallest < 2:
-        reason = "no interval: a class has a single image or cluster"
+        reason = "no interval: a class has a single image or too few clusters"
         return rates | {name: Rate(float(value[0]), None, None, BOOTSTRAP, reason) for name, value in values.items()}
     parts = [differences(weights) for weights in draws.chunks(np.random.default_rng(seed), resamples)]
     resampled = {name: np.concatenate([part[name] for part in parts]) for name in values}

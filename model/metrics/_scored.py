@@ -288,7 +288,7 @@ class Scored:
         threshold, value = cheapest(self.y, self.p, costs)
         draws = self._error_draws
         if draws is None:
-            rate = Rate(value, None, None, BOOTSTRAP, "no interval: a class has a single image or cluster")
+            rate = Rate(value, None, None, BOOTSTRAP, "no interval: a class has a single image or too few clusters")
         else:
             rate = interval(value, (costs.of_fpr * draws[0] + costs.of_fnr * draws[1]).min(axis=1))
         return rate.to_dict() | {"threshold": threshold if np.isfinite(threshold) else None}

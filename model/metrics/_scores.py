@@ -45,8 +45,8 @@ def all_scores(
 
 def single(value: float, clustered: bool) -> Rate:
     """Return a figure of a set too small to be resampled."""
-    unit = "cluster" if clustered else "image"
-    return Rate(value, None, None, BOOTSTRAP, f"no interval: a class has a single {unit}")
+    few = "too few clusters" if clustered else "a single image"
+    return Rate(value, None, None, BOOTSTRAP, f"no interval: a class has {few}")
 
 
 def interval(value: float, draws: Floats) -> Rate:

@@ -190,9 +190,12 @@ class Draws:
 
     @property
     def smallest(self) -> int:
-        """The least units that a class comes in; below 2 its resamples do not differ."""
+        """The least units that a class is drawn from; below 2 its resamples do not differ.
+
+        Clusters of one class and clusters of both are drawn among their like: one of each has nothing to change with.
+        """
         real, fake, both = (len(stratum) for stratum in self._strata)
-        return min((count + both for count in (real, fake) if count + both), default=0)
+        return min((max(count, both) for count in (real, fake) if count + both), default=0)
 
     def units(self, rng: np.random.Generator, resamples: int) -> Floats:
         """How often each unit is drawn; shape (resamples, U)."""

@@ -122,6 +122,26 @@ def test_a_column_of_persons_is_found_and_named_and_few_values_are_not():
         metrics.evaluate(frame.assign(video=""), cluster_by="video")
 
 
+def test_bins_of_the_reliability_diagram_are_as_wide_as_their_clusters_make_them():
+    y, p = sample(120)
+    nine = np.repeat(y, 9), np.repeat(p, 9)
+    once, plain = metrics.reliability_frame(y, p, bins=4), metrics.reliability_frame(*nine, bins=4)
+    copied = metrics.reliability_frame(*nine, bins=4, clusters=np.repeat(np.arange(120), 9))
+    assert copied["fake_share"].tolist() == plain["fake_share"].tolist()
+    assert (copied["high"] - copied["low"]).to_numpy() == pytest.approx(
+        (once["high"] - once["low"]).to_numpy(), rel=0.2
+    )
+    assert ((copied["high"] - copied["low"]) > 1.5 * (plain["high"] - plain["low"])).all()
+    single = metrics.reliability_frame(*nine, bins=4, clusters=np.zeros(1080, dtype=np.int64))
+    assert single["low"].isna().all() and single["low"].dtype == float  # a chart can still be drawn
+
+
+def test_the_protocol_names_the_intervals_that_know_no_clusters():
+    frame = predictions(400).assign(identity=[f"p{index % 50}" for index in range(400)])
+    single = "images by themselves: coverage, decided and the shares in likelihood_ratios"
+    assert single in metrics.evaluate(frame, resamples=5)["protocol"]["interval_shares"]
+
+
 def test_an_image_without_a_person_is_a_cluster_by_itself():
     frame = predictions(100).assign(identity=[f"p{index}" if index < 40 else "" for index in range(100)])
     assert metrics.evaluate(frame, resamples=5)["protocol"]["clusters"]["count"] == 100
@@ -131,7 +151,20 @@ def test_a_class_of_one_cluster_has_figures_without_interval():
     y, p = sample(60)
     rate = all_scores(y, p, clusters=np.where(y == 1, 99, np.arange(60)), resamples=5)["roc_auc"]
     assert rate.value is not None
-    assert (rate.low, rate.reason) == (None, "no interval: a class has a single cluster")
+    assert (rate.low, rate.reason) == (None, "no interval: a class has too few clusters")
+
+
+@pytest.mark.parametrize(("mixed", "varies"), [(1, False), (2, True)])
+def test_a_class_of_one_pure_and_one_mixed_cluster_has_no_interval_either(mixed, varies):
+    """Neither can be drawn instead of the other: every resample holds the same images of the class."""
+    y, p = sample(60)
+    clusters = np.where(y == 1, 99, np.arange(60))
+    clusters[np.flatnonzero(y == 1)[:mixed]] = np.flatnonzero(y == 0)[:mixed]  # share a cluster with a real image
+    weights = Draws(y, clusters).weights(np.random.default_rng(0), 20)
+    assert (weights[:, y == 1].std(axis=0) > 0).any() == varies
+    assert (all_scores(y, p, clusters=clusters, resamples=20)["roc_auc"].low is not None) == varies
+    lowest = metrics.Scored(y, p, clusters=clusters).cost(0.5, metrics.Costs(1, 1, 0.5))["lowest"]
+    assert (lowest["low"] is not None) == varies
 
 
 def test_groups_are_resampled_by_cluster_too():
