@@ -173,7 +173,7 @@ class Measured:
     @cached_property
     def reliability(self) -> pd.DataFrame:
         """Bins of the reliability diagram."""
-        return metrics.reliability_frame(self.scored.y, self.scored.p)
+        return metrics.reliability_frame(self.scored.y, self.scored.p, clusters=self.scored.clusters)
 
     @cached_property
     def cost_curve(self) -> pd.DataFrame:

@@ -6,7 +6,8 @@ Conventions that hold throughout:
 - Shares of images (accuracy, recall, ...) carry Wilson's score interval; what is made of the rates of the two classes
   (predictive values, likelihood ratios, cost, F1, balanced accuracy) an interval recovered from theirs; all other
   figures the percentile interval of a bootstrap that resamples real and fake images separately. Where images come in
-  clusters, such as the frames of a film, whole clusters are resampled and shares have an interval for clusters.
+  clusters, such as the frames of a film, whole clusters are resampled and shares have an interval for clusters;
+  only those of verdicts (coverage, `decided`, `likelihood_ratios`) have that of images by themselves.
 - Images with equal scores cross a threshold together. Nothing is interpolated except the equal error rate.
 - A figure that is not defined on the data has the value None and a reason; never 0 or 1.
 """

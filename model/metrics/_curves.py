@@ -8,7 +8,7 @@ import pandas as pd
 from scipy.special import ndtri
 
 from model.metrics._arrays import Floats, Ints, MetricsError, checked
-from model.metrics._rate import wilson
+from model.metrics._members import share
 from model.metrics._statistics import BINS, bin_of, confidence
 
 
@@ -83,14 +83,22 @@ def det_frame(y: npt.ArrayLike, p: npt.ArrayLike) -> pd.DataFrame:
     return pd.DataFrame({"threshold": frame["threshold"], "fpr": fpr, "fnr": fnr} | deviates)
 
 
-def reliability_frame(y: npt.ArrayLike, p: npt.ArrayLike, *, bins: int = BINS) -> pd.DataFrame:
+def reliability_frame(
+    y: npt.ArrayLike, p: npt.ArrayLike, *, bins: int = BINS, clusters: Ints | None = None
+) -> pd.DataFrame:
     """Claimed against observed share of fakes, in bins of equal mass.
+
+    Parameters
+    ----------
+    clusters : ndarray of shape (N,), optional
+        Code of the cluster of each image, from 0.
 
     Returns
     -------
     DataFrame
         One row per bin that is not empty: `bin`, `images`, `score_low`, `score_high`, `mean_score`, `fake_share` and
-        its Wilson interval `low`, `high`. Images with equal scores are in one bin, so bins can differ in mass.
+        its Wilson interval `low`, `high`, that of clusters where they are given (NaN in a bin of a single one). Images
+        with equal scores are in one bin, so bins can differ in mass.
     """
     labels, scores = checked(y, p)
     columns = ["bin", "images", "score_low", "score_high", "mean_score", "fake_share", "low", "high"]
@@ -102,11 +110,11 @@ def reliability_frame(y: npt.ArrayLike, p: npt.ArrayLike, *, bins: int = BINS) -
     rows = []
     for number in np.unique(bin_index):
         inside = bin_index == number
-        share = wilson(int(labels[inside].sum()), int(inside.sum()))
+        observed = share(labels[inside] == 1, None if clusters is None else clusters[inside])
         own = scores[inside]
         mean = float(own.mean())
-        rows.append((int(number), len(own), own.min(), own.max(), mean, share.value, share.low, share.high))
-    return pd.DataFrame(rows, columns=columns)
+        rows.append((int(number), len(own), own.min(), own.max(), mean, observed.value, observed.low, observed.high))
+    return pd.DataFrame(rows, columns=columns).astype({"low": np.float64, "high": np.float64})
 
 
 def risk_coverage_frame(

@@ -235,7 +235,10 @@ def _protocol(
         "threshold_rule": "p_fake >= threshold is flagged as fake",
         "ties": "images with equal scores cross a threshold together and share a calibration bin; AUC counts them half",
         "confidence_level": 0.95,
-        "interval_shares": f"{shares}: accuracy, precision, recall, specificity, fpr. Wilson score: coverage, decided",
+        "interval_shares": (
+            f"{shares}: accuracy, precision, recall, specificity, fpr. Wilson score of images by themselves: coverage, "
+            "decided and the shares in likelihood_ratios"
+        ),
         "interval_recovered": (
             "f1, balanced_accuracy, ppv, npv, likelihood ratios, cost at the threshold, gaps: recovered from the "
             "intervals of the rates in them (MOVER, Zou and Donner 2008; ratios Donner and Zou 2012)"
