@@ -9,7 +9,9 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from dataclasses import dataclass
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -59,12 +61,21 @@ class CheckpointError(ValueError):
 
 @dataclass(frozen=True)
 class CheckpointInfo:
-    """A checkpoint's identity and header, without its weights."""
+    """A checkpoint's identity and header, without its weights.
+
+    Attributes
+    ----------
+    sha256 : str
+        Of the whole file.
+    stamp : tuple of int or None
+        Size (bytes), time of the last change (ns) and inode of the file when it was hashed; None if there is no file.
+    """
 
     name: str
     path: Path
     header: dict[str, Any]
     sha256: str
+    stamp: tuple[int, int, int] | None = field(default=None, repr=False, compare=False)
 
     @property
     def default(self) -> bool:
@@ -91,7 +102,7 @@ class CheckpointInfo:
 
 def rewrite(info: CheckpointInfo, header: dict[str, Any], path: Path) -> CheckpointInfo:
     """Write the tensors of a checkpoint, untouched, under another header; `path` may be its own."""
-    with safe_open(info.path, framework="numpy") as file:
+    with opened(info) as file:
         tensors = {name: _tensor(file, name, info) for name in file.keys()}  # noqa: SIM118 - not a dict
     write(tensors, header, path)
     return read_info(path)
@@ -116,11 +127,11 @@ def read_info(path: Path) -> CheckpointInfo:
     Raises
     ------
     CheckpointError
-        If the file is missing, not safetensors, or its header is missing, unknown or inconsistent.
+        If the file is missing, not safetensors, replaced meanwhile, or its header is missing, unknown or inconsistent.
     """
     if not path.is_file():
         raise CheckpointError(f"checkpoint {path} does not exist")
-    _check_sizes(path)
+    before = _check_sizes(path)
     try:
         with safe_open(path, framework="numpy") as file:
             metadata = file.metadata() or {}
@@ -133,9 +144,43 @@ def read_info(path: Path) -> CheckpointInfo:
     except (ValueError, RecursionError) as error:
         raise CheckpointError(f"{path.name}: its header is not JSON: {error}") from error
     _validate(header, path)
+    digest, stamp = _hashed(path)
+    if stamp != before:
+        raise CheckpointError(f"{path.name} was replaced while it was read. Try again.")
+    return CheckpointInfo(str(header["name"]), path, header, digest, stamp)
+
+
+@contextmanager
+def opened(info: CheckpointInfo, framework: str = "numpy") -> Iterator[Any]:
+    """The tensors of a checkpoint's file, as `safetensors.safe_open` gives them.
+
+    Raises
+    ------
+    CheckpointError
+        If the file is gone or damaged, or, once its tensors were read, no longer the one whose SHA-256 `info` holds.
+    """
+    try:
+        file = safe_open(info.path, framework=framework)
+    except (SafetensorError, OSError) as error:
+        raise CheckpointError(f"{info.path.name} can no longer be read: {error}") from error
+    with file as tensors:
+        yield tensors
+    try:
+        same = _stamp(os.stat(info.path)) == info.stamp or _hashed(info.path)[0] == info.sha256  # touched, or copied
+    except OSError as error:
+        raise CheckpointError(f"{info.path.name} can no longer be read: {error}") from error
+    if not same:
+        raise CheckpointError(f"{info.path.name} was replaced after it was first read. Start again.")
+
+
+def _hashed(path: Path) -> tuple[str, tuple[int, int, int]]:
+    """SHA-256 of a file, and the stamp of what was hashed."""
     with path.open("rb") as stream:
-        digest = hashlib.file_digest(stream, "sha256").hexdigest()
-    return CheckpointInfo(str(header["name"]), path, header, digest)
+        return hashlib.file_digest(stream, "sha256").hexdigest(), _stamp(os.fstat(stream.fileno()))
+
+
+def _stamp(status: os.stat_result) -> tuple[int, int, int]:
+    return status.st_size, status.st_mtime_ns, status.st_ino
 
 
 def verify(info: CheckpointInfo, pinned: str | None = None) -> None:
@@ -156,12 +201,14 @@ def verify(info: CheckpointInfo, pinned: str | None = None) -> None:
             raise CheckpointError(f"{info.path.name} has the SHA-256 {info.sha256}, and {pinned} is pinned")
         return
     sums = WEIGHTS / "SHA256SUMS"
-    if info.path.parent != WEIGHTS or not sums.is_file():
+    # A link may lead to a shipped file, and a shipped file may itself be a link into a store.
+    places = {info.path.resolve(), info.path.parent.resolve() / info.path.name}
+    shipped = [place for place in places if place.parent == WEIGHTS.resolve()]
+    if not shipped or not sums.is_file():
         return
-    listed = {
-        name: digest for digest, name in (line.split(maxsplit=1) for line in sums.read_text("utf-8").splitlines())
-    }
-    if listed.get(info.path.name, info.sha256) != info.sha256:
+    lines = (line.split(maxsplit=1) for line in sums.read_text("utf-8").splitlines() if line.strip())
+    listed = {name: digest for digest, name in lines}
+    if any(listed.get(place.name, info.sha256) != info.sha256 for place in shipped):
         raise CheckpointError(f"{info.path.name} is not the one that was shipped. Install Reality Check anew.")
 
 
@@ -173,7 +220,7 @@ def head_bias(info: CheckpointInfo) -> float:
     CheckpointError
         If it is missing, or of a type that no checkpoint of ours has.
     """
-    with safe_open(info.path, framework="numpy") as file:
+    with opened(info) as file:
         if "head.bias" not in file.keys():  # noqa: SIM118 - not a dict
             raise CheckpointError(f"{info.path.name}: head.bias is missing")
         return float(_tensor(file, "head.bias", info).reshape(-1)[0])
@@ -202,7 +249,7 @@ def training_hashes(info: CheckpointInfo) -> tuple[Hashes, Hashes] | None:
     CheckpointError
         If only one of them is there, or they have another shape or type.
     """
-    with safe_open(info.path, framework="numpy") as file:
+    with opened(info) as file:
         found = {name: file.get_tensor(name) for name in file.keys() if name in HASHES}  # noqa: SIM118 - not a dict
     if not found:
         return None
@@ -289,19 +336,21 @@ def _validate(header: object, path: Path) -> None:
         raise refuse(f"impossible framing {header['framing']!r}")
 
 
-def _check_sizes(path: Path) -> None:
-    """See that a file and the header it announces are of a size that can be, before anything is parsed."""
+def _check_sizes(path: Path) -> tuple[int, int, int]:
+    """See that a file and the header it announces are of a size that can be, before anything is parsed; its stamp."""
     try:
         with path.open("rb") as stream:
-            size, announced = os.fstat(stream.fileno()).st_size, int.from_bytes(stream.read(8), "little")
+            status, announced = os.fstat(stream.fileno()), int.from_bytes(stream.read(8), "little")
     except OSError as error:
         raise CheckpointError(f"{path.name}: cannot be read ({error.strerror or error})") from error
+    size = status.st_size
     if size > MAX_FILE_BYTES:
         raise CheckpointError(f"{path.name} has {size / 2**30:.1f} GiB; at most {MAX_FILE_BYTES / 2**30:.0f} are read")
     if size >= 8 and announced > min(size - 8, MAX_HEADER_BYTES):
         raise CheckpointError(
             f"{path.name} is not a safetensors file or is damaged: its header would have {announced:,} bytes"
         )
+    return _stamp(status)
 
 
 def _framing(header: dict[str, Any]) -> Framing:

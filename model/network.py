@@ -11,11 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import safe_open
 from torch import Tensor, nn
 
 from model.backbones import LinearHeadNet, build
-from model.checkpoint import FORMAT, HASHES, CheckpointError, CheckpointInfo, Hashes, checked_hashes, write
+from model.checkpoint import FORMAT, HASHES, CheckpointError, CheckpointInfo, Hashes, checked_hashes, opened, write
 
 _SCALE = ".scale"
 
@@ -76,8 +75,9 @@ def load_network(info: CheckpointInfo) -> LinearHeadNet:
     Raises
     ------
     CheckpointError
-        If the architecture is unknown or does not take the framing's crop, or if weights are missing, unknown, of a
-        wrong shape or type, or not finite.
+        If the architecture is unknown or does not take the framing's crop, if weights are missing, unknown, of a wrong
+        shape or type, or not finite, if what they compute is not finite, or if the file is no longer the one whose
+        SHA-256 `info` holds.
     """
     side = info.framing.side
     unfit = (
@@ -87,11 +87,11 @@ def load_network(info: CheckpointInfo) -> LinearHeadNet:
     try:
         with torch.device("meta"), torch.inference_mode(False):  # shapes only
             network = build(info.header["architecture"], info.header["options"]).eval()
-    except (ValueError, TypeError, RuntimeError, OverflowError) as error:
+    except Exception as error:  # noqa: BLE001 - options are anybody's
         raise CheckpointError(f"{unfit}: {error}") from error
     expected = network.state_dict()
     state: dict[str, Tensor] = {}
-    with safe_open(info.path, framework="pt") as file:
+    with opened(info, "pt") as file:
         names = set(file.keys())
         for name in names:
             if name in HASHES or (name.endswith(_SCALE) and name.removesuffix(_SCALE) in names):
@@ -111,6 +111,8 @@ def load_network(info: CheckpointInfo) -> LinearHeadNet:
         if not bool(torch.isfinite(value).all()):
             raise CheckpointError(f"{info.path.name}: {name} holds values that are not finite")
     if (baseline := state.get("baseline")) is not None and baseline.shape[:1] == network.baseline.shape[:1]:
+        if baseline.ndim != 3:
+            raise CheckpointError(f"{info.path.name}: baseline has {baseline.ndim} dimensions, not 3")
         network.baseline = torch.empty_like(baseline, device="meta")  # its grid is that of the framing
     try:
         network.load_state_dict(state, assign=True)
@@ -118,10 +120,11 @@ def load_network(info: CheckpointInfo) -> LinearHeadNet:
         raise CheckpointError(f"{info.path.name}: weights do not fit {info.header['architecture']}: {error}") from error
     network.eval().requires_grad_(False)
     try:
+        # Quicker than on the meta device, whose rules take a second to import.
         with torch.inference_mode():
-            network(
-                torch.zeros(1, 3, side, side)
-            )  # quicker than on the meta device, whose rules take a second to import
-    except RuntimeError as error:
+            logits = network(torch.linspace(-2, 2, 3 * side * side).view(1, 3, side, side))
+    except Exception as error:  # noqa: BLE001 - whatever a crafted file makes of itself
         raise CheckpointError(f"{unfit}: {error}") from error
+    if logits.shape != (1,) or not bool(torch.isfinite(logits).all()):
+        raise CheckpointError(f"{unfit}: it does not answer with one finite number")
     return network

@@ -1,7 +1,9 @@
 import hashlib
 import json
 import math
+import os
 import pickle  # noqa: TID251 - a trap that must not be sprung
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,7 +14,17 @@ from safetensors.torch import load_file, save_file
 from model import checkpoint
 from model.audit import perceptual_hash
 from model.backbones import build
-from model.checkpoint import KEY, CheckpointError, list_checkpoints, read_info, resolve, short_hash, training_hashes
+from model.checkpoint import (
+    KEY,
+    CheckpointError,
+    head_bias,
+    list_checkpoints,
+    read_info,
+    resolve,
+    short_hash,
+    training_hashes,
+    verify,
+)
 from model.checkpoint import (
     rewrite as rewrite_header,
 )
@@ -249,6 +261,77 @@ def test_a_transformer_is_refused_on_crops_that_its_grid_does_not_take(path):
         load_network(info)
 
 
+def test_options_that_fail_only_when_used_are_refused(path):
+    options = {"width": 0.5, "taps": [3.0, 4.0]}  # equal to stages, but no indices
+    tensors = build("resnet50", {"width": 0.5, "taps": [3, 4]}).state_dict()
+    info = read_info(rewrite(path, tensors=tensors, architecture="resnet50", options=options))
+    with pytest.raises(CheckpointError, match="architecture 'resnet50' with options"):
+        load_network(info)
+
+
+@pytest.mark.parametrize("read", [load_network, training_hashes, head_bias])
+def test_a_file_that_was_replaced_after_its_digest_was_taken_is_refused(path, tmp_path, read):
+    info = read_info(path)
+    os.replace(save_tiny(tmp_path / "other.safetensors", seed=1), path)
+    with pytest.raises(CheckpointError, match=r"tiny\.safetensors was replaced"):
+        read(info)
+    path.unlink()
+    with pytest.raises(CheckpointError, match=r"tiny\.safetensors can no longer be read"):
+        read(info)
+
+
+def test_a_file_that_was_only_touched_or_copied_is_the_same(path, tmp_path):
+    info = read_info(path)
+    (tmp_path / "copy").write_bytes(path.read_bytes())
+    os.replace(tmp_path / "copy", path)
+    os.utime(path, ns=(1, 1))
+    assert torch.equal(load_network(info).head.weight, tiny_network().head.weight)
+
+
+def test_a_file_that_is_replaced_between_header_and_digest_is_refused(path, tmp_path, monkeypatch):
+    other = save_tiny(tmp_path / "other.safetensors", seed=1)
+    validate = checkpoint._validate
+
+    def replaced(header, where):
+        os.replace(other, path)
+        validate(header, where)
+
+    monkeypatch.setattr(checkpoint, "_validate", replaced)
+    with pytest.raises(CheckpointError, match=r"tiny\.safetensors was replaced while it was read"):
+        read_info(path)
+
+
+@pytest.fixture
+def shipped(tmp_path, monkeypatch):
+    """A folder of shipped weights, whose one checkpoint is not the one that the sums tell of."""
+    folder = tmp_path / "weights"
+    folder.mkdir()
+    monkeypatch.setattr(checkpoint, "WEIGHTS", folder)
+    path = save_tiny(folder / "ours.safetensors")
+    (folder / "SHA256SUMS").write_text(f"\n{'0' * 64}  ours.safetensors\n\n")
+    return path
+
+
+def test_a_shipped_checkpoint_is_checked_by_whatever_path_it_is_named(shipped, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    link = tmp_path / "link.safetensors"
+    link.symlink_to(shipped)
+    (tmp_path / "also").symlink_to(shipped.parent)
+    roundabout = Path("weights/../weights/ours.safetensors")
+    for path in (shipped, roundabout, link, tmp_path / "also" / "ours.safetensors"):
+        with pytest.raises(CheckpointError, match="is not the one that was shipped"):
+            verify(read_info(path))
+
+
+def test_a_shipped_checkpoint_that_is_a_link_into_a_store_is_checked(shipped, tmp_path):
+    shipped.symlink_to(shipped.rename(tmp_path / "stored.safetensors"))
+    with pytest.raises(CheckpointError, match="is not the one that was shipped"):
+        verify(read_info(shipped))
+    (shipped.parent / "SHA256SUMS").write_text(f"{read_info(shipped).sha256}  ours.safetensors\n")
+    verify(read_info(shipped))
+    verify(read_info(save_tiny(tmp_path / "ours.safetensors", seed=1)))  # of that name, but not shipped
+
+
 def changed(path, name, value):
     tensors = load_file(path)
     if value is None:
@@ -263,6 +346,8 @@ def changed(path, name, value):
     [
         ("head.weight", None, "Missing key.*head.weight"),
         ("baseline", torch.zeros(8, 3, 5), "does not work on crops of"),
+        ("baseline", torch.zeros(8, 1, 1, 1), "baseline has 4 dimensions, not 3"),
+        ("extractor.0.weight", torch.full((8, 3, 8, 8), 3e38), "does not answer with one finite number"),
         ("head.extra", torch.zeros(1), "Unexpected key.*head.extra"),
         ("head.weight", torch.zeros(1, 9), "size mismatch for head.weight"),
         ("head.weight", torch.full((1, 8), math.nan), "head.weight holds values that are not finite"),
