@@ -88,7 +88,18 @@ _ROWS = (  # title, figure within a tier, unit
 
 def page(found: Sequence[Mapping[str, Any]]) -> str:
     """Measurements as a Markdown page: targets, then the figures behind them, checkpoint by checkpoint."""
-    return "\n\n".join([_INTRODUCTION, *(_section(entry) for entry in found)]) + "\n"
+    return "\n\n".join([introduction(found), *(_section(entry) for entry in found)]) + "\n"
+
+
+def introduction(found: Sequence[Mapping[str, Any]]) -> str:
+    """What stands above the measurements: how to read them, and what is known of the pictures if they are our own."""
+    own = any(is_own(entry["tiers"]["clean"].get("groups") or {}) for entry in found)
+    return f"{_INTRODUCTION}\n\n{TEST_PICTURES} {_FRAMES}" if own else _INTRODUCTION
+
+
+def is_own(sources: Iterable[str]) -> bool:
+    """Whether labelled pictures are the test pictures of the bundled checkpoints, by the names of their sources."""
+    return {"ffpp", "k140_test"} <= set(sources)
 
 
 def targets(found: Mapping[str, Any]) -> list[tuple[Target, Figure | None]]:
@@ -132,12 +143,26 @@ _INTRODUCTION = """\
 
 What each checkpoint does on faces that it was not trained on, with 95 % intervals in brackets: Wilson's for shares of
 pictures, a bootstrap for all other figures; means over sources and differences are recovered from the intervals of
-their parts. *Clean* are the pictures as they are, *web* copies of at most 768 px and JPEG 60, *hard* copies of at most
-512 px and JPEG 40. At the checkpoint's own threshold a picture is either flagged as AI-generated or not: an
-AI-generated face that was found inconclusive counts as missed, a photograph that was found inconclusive as right.
-At p = 0.5 nothing is inconclusive; these figures stand beside those of classifiers that know no other threshold, and
-their targets are what was published for an earlier ResNet-50 classifier on its own pictures. A target is met by the
-figure itself, not by its interval."""
+their parts. Each picture counts as independent, and the interval of a leave-one-out mean is for other pictures of the
+same generators, not for other generators. *Clean* are the pictures as they are, *web* copies of at most 768 px and JPEG
+60, *hard* copies of at most 512 px and JPEG 40. At the checkpoint's own threshold a picture is either flagged as
+AI-generated or not: an AI-generated face that was found inconclusive counts as missed, a photograph that was found
+inconclusive as right. At p = 0.5 nothing is inconclusive; these figures stand beside those of classifiers that know no
+other threshold, and their targets are what was published for an earlier ResNet-50 classifier on its own pictures. A
+target is met by the figure itself, not by its interval. The targets for false alarms on unseen photographs check the
+threshold and do not test it: it was set on these same photographs. Each section names the runtime and precision that it
+was measured in; the application computes in fp32 unless told otherwise, and `docs/runtimes.md` says how far bf16 is
+from that."""
+
+TEST_PICTURES = (
+    "`test` are other pictures of the sources in training: 256 px squares cut to the face, prepared alike for both "
+    "labels. Their web and hard copies are the same saved again as JPEG 60 and 40; none was large enough to be made "
+    "smaller. Whole photographs as cameras and social networks deliver them were not measured."
+)
+_FRAMES = (
+    "The pictures of ffpp are frames of few videos (40 photographs of 4, 120 manipulated ones of 25): their intervals "
+    "are too narrow."
+)
 
 
 def _section(found: Mapping[str, Any]) -> str:

@@ -13,6 +13,7 @@ from typing import Any
 
 import pandas as pd
 
+from model.accuracy._page import TEST_PICTURES, is_own
 from model.checkpoint import CheckpointInfo, read_info, rewrite
 from model.metrics import image_level, reliability_frame, wilson
 from model.metrics._groups import mean_of
@@ -72,6 +73,7 @@ def attach(path: Path, measured: Mapping[str, Path]) -> CheckpointInfo:
         _check(info, figures, file)
         metrics[name] = {key: figures[key] for key in _KEPT if key in figures}
         metrics[name]["groups"] = figures.get("groups", {})
+        metrics[name]["runtime"] = figures.get("detector", {}).get("runtime", [])
         predictions = file.with_name("predictions.parquet")
         if predictions.is_file():
             metrics[name]["reliability"] = _reliability(predictions, figures)
@@ -146,7 +148,8 @@ def _purpose(header: Mapping[str, Any]) -> list[str]:
         "Judges one face crop as photographed (`real`) or AI-generated (`fake`). The logit is a bias plus one signed "
         "contribution per image cell, so that every decision has an exact account by facial region.\n",
         f"Calibration: temperature {header['temperature']:.3f}, bias {header['calibration_bias']:+.3f}. Verdict *fake* "
-        f"from p = {thresholds['fake']:.3f}, *real* up to p = {thresholds['real']:.3f}, inconclusive between."
+        f"from p = {thresholds['fake']:.3f}, *real* up to p = {thresholds['real']:.3f}, inconclusive between. "
+        "Both labels weigh the same: p is the probability in a set of which half is generated."
         + (
             f" The threshold for *fake* keeps false alarms on {pictures} at or below {100 * fpr:.3g} % in the worst of "
             "the clean, web and hard tiers.\n"
@@ -173,14 +176,23 @@ def _measured(sets: Mapping[str, Any]) -> list[str]:
         cells = [rate(figures.get("tpr_at_fpr", {}).get(target)) for figures in sets.values()]
         out.append(_row([f"Recall at {float(target):.1%} false positives", *cells]))
     shares = [rate(figures.get("coverage")) for figures in sets.values()]
-    out.append(_row(["Verdict given (not inconclusive)", *shares]))
+    out.append(_row(["Verdict given (neither inconclusive nor not applicable)", *shares]))
     right = [rate(figures.get("decided", {}).get("accuracy")) for figures in sets.values()]
     out.append(_row(["Verdicts that were right", *right]))
     return [
         *out,
         "\n95 % intervals in brackets. Measured by `reality-check evaluate` at the checkpoint's threshold for "
-        "*fake*: an inconclusive photograph counts as right there, an inconclusive fake as missed.\n",
+        f"*fake*: an inconclusive photograph counts as right there, an inconclusive fake as missed.{_computed(sets)}\n",
+        *([f"{TEST_PICTURES}\n"] if is_own(sets.get("test", {}).get("groups", {})) else []),
     ]
+
+
+def _computed(sets: Mapping[str, Any]) -> str:
+    """What computed the network, where the figures say so: older ones do not."""
+    runtimes = {name for figures in sets.values() for name in figures.get("runtime", [])}
+    if not runtimes:
+        return ""
+    return f" Computed by {', '.join(sorted(runtimes))}; the application takes fp32 unless told otherwise."
 
 
 def _groups(sets: Mapping[str, Any]) -> list[str]:

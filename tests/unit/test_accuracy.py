@@ -28,6 +28,7 @@ from model.accuracy import (
     unseen_real,
 )
 from model.accuracy._measure import _difference, _sample
+from model.accuracy._page import TEST_PICTURES, introduction
 from model.checkpoint import read_info, rewrite
 from model.dataset import LabelledSet, load_labelled
 from model.deliveries import DELIVERIES
@@ -432,6 +433,14 @@ def test_the_page_says_every_figure_and_what_was_not_measured(found: dict) -> No
     text = page([bare])
     assert "| ROC AUC, leave-one-out: mean | at least 0.9500 | not measured | not measured |" in text
     assert "| Not applicable on pictures without a face | at least 95.00 % | not measured | not measured |" in text
+
+
+def test_the_page_tells_what_the_test_pictures_are_if_they_are_our_own(found: dict) -> None:
+    clean = found["tiers"]["clean"]
+    own = found["tiers"] | {"clean": clean | {"groups": dict.fromkeys(("ffpp", "k140_test", "lfw"))}}
+    told = [introduction([entry]) for entry in (found, found | {"tiers": own})]
+    assert [TEST_PICTURES in text for text in told] == [False, True]
+    assert page([found]).startswith(f"{told[0]}\n\n## `tiny`")
 
 
 def test_names_cannot_break_a_table(found: dict) -> None:

@@ -160,6 +160,27 @@ def predictions(folder: Path, count: int = 10) -> None:
     pd.DataFrame(rows | {"label": [int(score > 0.5) for score in scores]}).to_parquet(folder / "predictions.parquet")
 
 
+def test_a_card_says_what_half_of_the_set_and_a_verdict_given_mean(tmp_path: Path) -> None:
+    found = sections(card.render(info_of(tmp_path, **EVERYTHING)))
+    assert "p is the probability in a set of which half is generated" in found["What it does"]
+    assert "| Verdict given (neither inconclusive nor not applicable) | 0.9000" in found["Measured"]
+
+
+def test_what_the_test_pictures_are_is_told_of_our_own_alone(tmp_path: Path) -> None:
+    own = figures(groups=dict.fromkeys(("ffpp", "k140_test", "lfw"), {"label": "real", "n": 5, "fpr": RATE}))
+    told = [card.render(info_of(tmp_path, metrics={"test": test})) for test in (own, figures())]
+    assert ["none was large enough to be made smaller" in text for text in told] == [True, False]
+
+
+def test_a_card_says_what_computed_its_figures_where_they_tell(tmp_path: Path) -> None:
+    path = save_tiny(tmp_path / "tiny.safetensors")
+    info = card.attach(path, {"test": written(tmp_path, detector={"checkpoint": ["tiny"], "runtime": ["torch-bf16"]})})
+    assert info.header["metrics"]["test"]["runtime"] == ["torch-bf16"]
+    assert "Computed by torch-bf16; the application takes fp32" in info.card.read_text("utf-8")
+    info = card.attach(path, {"test": written(tmp_path)})
+    assert "Computed by" not in info.card.read_text("utf-8")
+
+
 def test_attaching_figures_keeps_weights_and_rewrites_the_card(tmp_path: Path) -> None:
     path = save_tiny(tmp_path / "tiny.safetensors")
     before = load_network(read_info(path)).state_dict()
