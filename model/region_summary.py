@@ -34,15 +34,16 @@ def region_summary(predictions: pd.DataFrame, by: str = "group", *, most: int = 
         `group`, `images` (examined ones), `region`, `label`;
         `log_odds`, mean log-odds of the region, positive toward fake;
         `share`, mean share in [0, 1] of all evidence on the image, its sign aside;
-        `decides`, share of images in [0, 1] where no other region speaks louder for the side that the score fell on.
+        `decides`, share of images in [0, 1] where no other region speaks louder for the side of one half that the
+        probability fell on; an image where none speaks for that side counts for none.
 
     Raises
     ------
     ValueError
-        If the table has no ledger.
+        If the table has no ledger, or no score.
     """
     names = [f"ledger_{name}" for name in REGIONS]
-    if missing := [name for name in (*names, "path", "logit") if name not in predictions]:
+    if missing := [name for name in (*names, "path", "logit", "p_fake") if name not in predictions]:
         raise ValueError(f"the table has no column {missing[0]}: it is no table of results of this version")
     examined = predictions[predictions["logit"].notna() & predictions[names].notna().all(axis=1)]
     if examined.empty:
@@ -55,8 +56,9 @@ def region_summary(predictions: pd.DataFrame, by: str = "group", *, most: int = 
     size = np.abs(ledgers)
     total = size.sum(axis=1, keepdims=True)
     shares = np.divide(size, total, out=np.zeros_like(size), where=total > 0)
-    toward = ledgers * np.where(faces["logit"].to_numpy(dtype=np.float64) > 0, 1, -1)[:, None]
-    loudest = toward.argmax(axis=1)[:, None] == np.arange(len(REGIONS))
+    # by the probability: calibration has a bias, so that the sides need not meet where the logit is zero
+    toward = ledgers * np.sign(faces["p_fake"].to_numpy(dtype=np.float64) - 0.5)[:, None]
+    loudest = (toward.argmax(axis=1)[:, None] == np.arange(len(REGIONS))) & (toward > 0)
     kept = pd.Series(groups).value_counts().head(most)  # ties stay in the order of their first image
     parts = []
     for group, count in kept.items():

@@ -54,7 +54,7 @@ def region_panel(predictions: pd.DataFrame, by: str, *, key: str) -> None:
                 "decides": st.column_config.NumberColumn(
                     "Decides",
                     format="%.1f %%",
-                    help="Images where no other region speaks louder for the side that the score fell on.",
+                    help="Images where no other region speaks louder for the side that the probability fell on.",
                 ),
             },
             alt="Mean log-odds, share of evidence and how often each region decides, per group",

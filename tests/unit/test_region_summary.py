@@ -5,6 +5,7 @@ from __future__ import annotations
 import pandas as pd
 import pytest
 
+from model.calibration import Calibration
 from model.region_summary import COLUMNS, region_summary
 from model.regions import REGIONS
 from model.results import to_frame
@@ -12,7 +13,9 @@ from model.results import to_frame
 
 def row(path, group, logit, **ledger):
     entries = dict.fromkeys((f"ledger_{name}" for name in REGIONS), 0.0)
-    return {"path": path, "group": group, "logit": logit} | entries | {f"ledger_{k}": v for k, v in ledger.items()}
+    p_fake = None if logit is None else Calibration().probability(logit)
+    parts = {f"ledger_{name}": value for name, value in ledger.items()}
+    return {"path": path, "group": group, "logit": logit, "p_fake": p_fake} | entries | parts
 
 
 TABLE = pd.DataFrame(
@@ -60,3 +63,17 @@ def test_a_table_without_examined_faces_gives_no_rows():
 def test_a_table_without_ledgers_is_refused():
     with pytest.raises(ValueError, match="ledger_"):
         region_summary(pd.DataFrame({"path": ["a"], "logit": [1.0]}))
+    with pytest.raises(ValueError, match="p_fake"):
+        region_summary(TABLE.drop(columns="p_fake"))
+
+
+def test_a_region_decides_for_the_side_of_the_probability_not_of_the_logit():
+    biased = Calibration(bias=-1.0).probability(0.5)  # below one half
+    table = pd.DataFrame([row("a", "one", 0.5, mouth=2.0, nose=-1.5) | {"p_fake": biased}])
+    assert of(region_summary(table), "one", "nose")["decides"] == 1.0
+
+
+@pytest.mark.parametrize(("logit", "nose"), [(0.5, -1.0), (-0.5, 1.0), (0.0, 1.0)])
+def test_no_region_decides_where_none_speaks_for_the_outcome(logit, nose):
+    table = pd.DataFrame([row("a", "one", logit, nose=nose)])  # the bias alone brings the other side
+    assert region_summary(table)["decides"].sum() == 0
