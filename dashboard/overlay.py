@@ -37,7 +37,8 @@ def cell_limit(shape: Sequence[int]) -> float:
 
 def _resize(values: np.ndarray, side: int, *, smooth: bool) -> np.ndarray:
     """(H, W) -> (side, side), bilinear or as plain cells."""
-    method = Image.Resampling.BICUBIC if smooth else Image.Resampling.NEAREST
+    # Cubic interpolation would ring: evidence of the other sign around every strong cell.
+    method = Image.Resampling.BILINEAR if smooth else Image.Resampling.NEAREST
     return np.asarray(Image.fromarray(values.astype(np.float32), "F").resize((side, side), method))
 
 

@@ -44,6 +44,15 @@ def test_a_flipped_map_gives_a_flipped_picture() -> None:
     assert np.abs(there - back).max() <= 1
 
 
+@pytest.mark.parametrize("sign", [1, -1])
+def test_one_strong_cell_paints_nothing_of_the_other_sign_around_it(sign: int) -> None:
+    evidence = np.zeros((14, 14))
+    evidence[6, 8] = sign * 2 * cell_limit((14, 14))
+    red, _, blue, alpha = np.moveaxis(np.asarray(colourise(evidence, 224)).astype(int), -1, 0)
+    assert (alpha > 0).sum() > 200
+    assert (sign * (red - blue)[alpha > 0] > 0).all()
+
+
 def test_cells_are_shown_as_they_are_when_not_smoothed() -> None:
     evidence = np.array([[0.5, -0.5], [0.0, 0.5]])
     picture = np.asarray(colourise(evidence, 20, 1.0, smooth=False))
