@@ -1,7 +1,7 @@
 """A face, what is painted over it, and numbers under the pointer: HTML without script.
 
 Layers are stacked pictures; outlines scale with the page; over them lie clear zones that show a line of text when they
-are pointed at, tapped, or reached with the Tab key.
+are pointed at, tapped, or reached with the Tab key, and that are named by it for those who cannot see.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from html import escape
 import numpy as np
 from PIL import Image
 
+from dashboard import words
 from dashboard.overlay import cell_limit, colourise
 from model.evidence import area_shares
 from model.regions import LABELS, outlines
@@ -23,14 +24,17 @@ from model.results import FaceResult
 _STYLE = """
 .rc-map{position:relative;width:100%;line-height:1.35}
 .rc-face{position:relative;width:100%;aspect-ratio:1;border-radius:.4rem;overflow:hidden;isolation:isolate}
-.rc-face>img{position:absolute;inset:0;width:100%;height:100%;display:block}
-.rc-face>img.rc-cells{image-rendering:pixelated}
-.rc-zone{position:absolute;inset:0;outline:none;cursor:crosshair}
-.rc-zone:hover,.rc-zone:focus{background:rgba(255,255,255,.28)}
+.rc-stack{position:absolute;inset:0}
+.rc-stack>img{position:absolute;inset:0;width:100%;height:100%;display:block}
+.rc-stack>img.rc-cells{image-rendering:pixelated}
+.rc-zone{position:absolute;pointer-events:none}
+.rc-zone>div{position:absolute;inset:0;pointer-events:auto;cursor:crosshair}
+.rc-zone:hover>div,.rc-zone:focus>div{background:rgba(255,255,255,.28)}
+.rc-zone:focus-visible{outline:2px solid #fff;outline-offset:-3px;box-shadow:inset 0 0 0 5px #000}
 .rc-notes{position:relative;min-height:2.8em;font-size:.86rem;padding-top:.3rem}
 .rc-note{display:none}
 .rc-hint{opacity:.75}
-.rc-scale{height:.75rem;border:1px solid rgba(128,128,128,.45);border-radius:.2rem}
+.rc-scale{opacity:var(--rc-opacity,1);height:.75rem;border:1px solid rgba(128,128,128,.45);border-radius:.2rem}
 .rc-ends{display:flex;justify-content:space-between;font-size:.8rem;opacity:.85;padding-top:.1rem}
 """
 
@@ -45,10 +49,13 @@ class Zone:
         Closed outlines (x, y) as shares of the picture's side; where an even number of them overlap is outside.
     text : str
         Plain text.
+    reachable : bool
+        Whether the Tab key stops at it; not for the many that a table says as well.
     """
 
     outlines: Sequence[np.ndarray]
     text: str
+    reachable: bool = True
 
 
 def region_zones(face: FaceResult, masks: Mapping[str, np.ndarray]) -> list[Zone]:
@@ -58,7 +65,7 @@ def region_zones(face: FaceResult, masks: Mapping[str, np.ndarray]) -> list[Zone
     for name, parts in outlines(masks).items():
         side, value, area = masks[name].shape[0], face.ledger[name], face.regions_share[name]
         text = (
-            f"{LABELS[name]}: {_signed(value)} log-odds toward {'AI' if value > 0 else 'real'}, "
+            f"{LABELS[name]}: {abs(value):.2f} log-odds toward {'AI' if value > 0 else 'real'}, "
             f"{abs(value) / total:.0%} of the evidence on {area:.0%} of the area"
         )
         if parts:
@@ -80,7 +87,8 @@ def cell_zones(face: FaceResult, masks: Mapping[str, np.ndarray]) -> list[Zone]:
             corners = np.array([[x[0], y[0]], [x[1], y[0]], [x[1], y[1]], [x[0], y[1]]])
             value = float(face.evidence[row, column])
             place = f"row {row + 1}, column {column + 1}, mostly {LABELS[names[most[row, column]]].lower()}"
-            zones.append(Zone([corners], f"{_signed(value, 3)} log-odds in this cell ({place})"))
+            text = f"{words.signed(value, 3)} log-odds in this cell ({place})"
+            zones.append(Zone([corners], text, reachable=False))
     return zones
 
 
@@ -111,7 +119,7 @@ def face_map(
     hint : str
         Shown while nothing is pointed at.
     legend : str
-        HTML below, such as `scale`.
+        HTML below, such as `scale`; its colours are as clear as the layer.
     """
     if not 0 <= opacity <= 1:
         raise ValueError(f"opacity must lie in [0, 1], got {opacity}")
@@ -123,9 +131,7 @@ def face_map(
         parts.append(f'<img src="{_outline_uri(outlined)}" alt="">')
     areas, notes, rules = [], [], []
     for number, zone in enumerate(zones):
-        areas.append(
-            f'<div class="rc-zone rc-z{number}" tabindex="0" style="clip-path:{_polygon(zone.outlines)}"></div>'
-        )
+        areas.append(_area(zone, number))
         notes.append(f'<div class="rc-note rc-n{number}">{escape(zone.text)}</div>')
         here = f".rc-map:has(.rc-z{number}:hover)"
         rules.append(f"{here} .rc-n{number},.rc-map:not(:has(.rc-zone:hover)):has(.rc-z{number}:focus) .rc-n{number}")
@@ -133,7 +139,8 @@ def face_map(
     below = f'<div class="rc-notes"><div class="rc-hint">{escape(hint)}</div>{"".join(notes)}</div>' if hint else ""
     return (
         f"<style>{_STYLE}{rule if rules else ''}</style>"
-        f'<div class="rc-map"><div class="rc-face" role="img" aria-label="{escape(label)}">{"".join(parts)}'
+        f'<div class="rc-map" style="--rc-opacity:{opacity:.2f}"><div class="rc-face">'
+        f'<div class="rc-stack" role="img" aria-label="{escape(label)}">{"".join(parts)}</div>'
         f"{''.join(areas)}</div>{legend}{below}</div>"
     )
 
@@ -153,8 +160,19 @@ def scale(stops: Sequence[str], texts: Sequence[str]) -> str:
     return f'<div style="padding-top:.4rem">{bar}<div class="rc-ends">{ends}</div></div>'
 
 
-def _signed(value: float, digits: int = 2) -> str:
-    return f"{value:+.{digits}f}".replace("-", "\N{MINUS SIGN}")
+def _area(zone: Zone, number: int) -> str:
+    """A zone as HTML: its bounding box, which is what gets the focus, and in it the clipped part that is pointed at."""
+    points = np.concatenate(list(zone.outlines))
+    low = points.min(axis=0)
+    size = np.maximum(points.max(axis=0) - low, 1e-6)
+    (left, top), (width, height) = 100 * low, 100 * size
+    named = f' tabindex="0" role="img" aria-label="{escape(zone.text)}"' if zone.reachable else ""
+    shape = _polygon([(part - low) / size for part in zone.outlines])
+    return (
+        f'<div class="rc-zone rc-z{number}"{named} '
+        f'style="left:{left:.2f}%;top:{top:.2f}%;width:{width:.2f}%;height:{height:.2f}%">'
+        f'<div style="clip-path:{shape}"></div></div>'
+    )
 
 
 def _polygon(parts: Sequence[np.ndarray]) -> str:

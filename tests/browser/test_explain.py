@@ -34,7 +34,7 @@ def test_a_part_says_its_number_when_it_is_pointed_at(explained: Page) -> None:
     explained.mouse.move(box["x"] + box["width"] * 0.5, box["y"] + box["height"] * 0.75)
     note = explained.locator(".rc-note:visible")
     expect(note).to_have_count(1)
-    expect(note).to_have_text(re.compile(r"(Mouth|Jaw and chin): .\d+\.\d\d log-odds toward"))
+    expect(note).to_have_text(re.compile(r"(Mouth|Jaw and chin): \d+\.\d\d log-odds toward"))
     explained.get_by_text("Cells", exact=True).click()
     expect(explained.locator(".rc-zone")).to_have_count(14 * 14)
     no_overflow(explained)

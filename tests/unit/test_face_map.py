@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from dashboard.examination import Picture, examine
-from dashboard.face_map import cell_zones, evidence_scale, face_map, region_zones, scale
+from dashboard.face_map import _STYLE, Zone, cell_zones, evidence_scale, face_map, region_zones, scale
 from dashboard.overlay import CAM_STOPS, cell_limit, colourise
 from model.detector import Detector
 from model.regions import LABELS
@@ -22,7 +22,8 @@ def found(tiny_checkpoint, one_face, picture):
 
 def numbers(zones):
     texts = [re.search(r"[+\N{MINUS SIGN}]?\d+\.\d+(?= log-odds)", zone.text)[0] for zone in zones]
-    return [float(text.replace("\N{MINUS SIGN}", "-")) for text in texts]
+    signs = [-1 if "toward real" in zone.text else 1 for zone in zones]
+    return [sign * float(text.replace("\N{MINUS SIGN}", "-")) for sign, text in zip(signs, texts, strict=True)]
 
 
 def test_the_numbers_of_all_parts_and_of_all_cells_make_the_logit(found):
@@ -30,6 +31,7 @@ def test_the_numbers_of_all_parts_and_of_all_cells_make_the_logit(found):
     parts, cells = region_zones(face, masks), cell_zones(face, masks)
     assert {zone.text.split(":")[0] for zone in parts} <= set(LABELS.values())
     assert sum(numbers(parts)) + face.bias == pytest.approx(face.logit, abs=0.005 * len(parts))
+    assert not any(re.search(r"[-+\N{MINUS SIGN}]\d", zone.text) for zone in parts)  # the direction is in words
     assert len(cells) == face.evidence.size
     assert sum(numbers(cells)) + face.bias == pytest.approx(face.logit, abs=0.0005 * len(cells))
 
@@ -63,6 +65,40 @@ def test_the_html_runs_nothing_and_fetches_nothing(found):
     assert not re.search(r"url\(|@import|https?:|<script", text)
     assert "opacity:0.50" in text and "Point &lt;here&gt;" in text
     assert f"{cell_limit(face.evidence.shape):.2f} real" in text
+
+
+def test_each_part_is_named_for_those_who_cannot_see_and_no_cell_stops_the_tab_key(found):
+    face, masks = found.result.faces[0], found.regions(0)
+    parts = region_zones(face, masks)
+    said = [attributes for _, attributes in tags(face_map(found.crops[0], "the face", zones=parts))]
+    assert [each["aria-label"] for each in said if each.get("role") == "img"] == [
+        "the face",
+        *(zone.text for zone in parts),
+    ]
+    reached = [each for each in said if each.get("tabindex") == "0"]
+    assert [each["aria-label"] for each in reached] == [zone.text for zone in parts]
+    assert "rc-face" not in [each.get("class") for each in said if "role" in each]  # nothing inside a picture is read
+    text = face_map(found.crops[0], "the face", zones=cell_zones(face, masks))
+    assert text.count('class="rc-zone') == face.evidence.size
+    assert "tabindex" not in text
+
+
+def test_focus_can_be_seen():
+    assert "outline:none" not in _STYLE
+    assert re.search(r"\.rc-zone:focus-visible\{outline:\dpx solid", _STYLE)
+
+
+def test_a_zone_lies_in_its_own_box(found):
+    square = Zone([np.array([[0.25, 0.5], [0.5, 0.5], [0.5, 0.75], [0.25, 0.75]])], "a square")
+    text = face_map(found.crops[0], "the face", zones=[square])
+    assert "left:25.00%;top:50.00%;width:25.00%;height:25.00%" in text
+    assert "polygon(evenodd,0.0% 0.0%,100.0% 0.0%,100.0% 100.0%,0.0% 100.0%" in text
+
+
+def test_the_scale_is_as_clear_as_the_layer(found):
+    text = face_map(found.crops[0], "the face", opacity=0.75, legend=evidence_scale((7, 7)))
+    assert '<div class="rc-map" style="--rc-opacity:0.75">' in text
+    assert ".rc-scale{opacity:var(--rc-opacity,1)" in text
 
 
 def test_the_scale_of_a_class_activation_map_has_colours_of_its_own():
