@@ -369,11 +369,13 @@ class UploadQuota:
     def _files(self, session: str) -> dict[str, _Sent]:
         """What a session sent lately; the session becomes the one seen last."""
         oldest = time.monotonic() - self.window_seconds
-        kept = {name: sent for name, sent in self._sent.pop(session, {}).items() if sent.at > oldest}
-        self._sent[session] = kept
+        files = self._sent.setdefault(session, {})  # the same for uploads that overlap: each gives back to it
+        for name in [name for name, sent in files.items() if sent.at <= oldest]:
+            del files[name]
+        self._sent.move_to_end(session)
         while len(self._sent) > self.max_sessions:
             self._sent.popitem(last=False)
-        return kept
+        return files
 
     def _full(self, more: int = 0) -> bool:
         """Whether all sessions hold too much, with `more` bytes."""

@@ -218,6 +218,42 @@ def test_an_upload_that_does_not_arrive_is_given_up() -> None:
     assert anyio.run(run)[0]["status"] == 408
 
 
+def test_uploads_that_overlap_give_back_to_one_account() -> None:
+    async def run() -> list[int]:
+        answers: list[int] = []
+        began, go_on = anyio.Event(), anyio.Event()
+
+        async def app(scope: dict, receive, send) -> None:
+            if scope["path"].endswith("/slow"):
+                began.set()
+                await go_on.wait()
+            status = 500 if scope["path"].endswith("/slow") else 204
+            await send({"type": "http.response.start", "status": status, "headers": []})
+
+        async def put(name: str, size: int) -> None:
+            async def receive() -> dict:
+                return {"type": "http.request", "body": b""}
+
+            async def send(message: dict) -> None:
+                if message["type"] == "http.response.start":
+                    answers.append(message["status"])
+
+            path, length = f"/_stcore/upload_file/a/{name}", str(size).encode()
+            headers = [(b"content-length", length)]
+            await guard({"type": "http", "method": "PUT", "path": path, "headers": headers}, receive, send)
+
+        guard = UploadQuota(app, max_files=9, max_bytes=100)
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(put, "slow", 60)
+            await began.wait()
+            await put("quick", 30)  # asks for the account while the first is on its way
+            go_on.set()
+        await put("next", 70)  # there is room: the first has failed
+        return answers
+
+    assert anyio.run(run) == [204, 500, 204]
+
+
 def test_bodies_elsewhere_are_limited() -> None:
     routes = [Route("/", _put, methods=["POST"])]
     client = TestClient(Starlette(routes=routes, middleware=[Middleware(BodyLimit, max_bytes=100)]))
@@ -374,10 +410,12 @@ def test_variables_of_streamlit_win_over_what_is_shipped(monkeypatch: pytest.Mon
     monkeypatch.setenv("STREAMLIT_SERVER_ENABLE_STATIC_SERVING", "true")
     monkeypatch.setenv("STREAMLIT_SERVER_MAX_UPLOAD_SIZE", "7")
     monkeypatch.setenv("STREAMLIT_SERVER_COOKIE_SECRET", "secret")
+    monkeypatch.setenv("STREAMLIT_SERVER_PORT", "9999")
     options = configuration(Settings(), "127.0.0.1", 8501)
     assert options["server.allowedHosts"] == ["a.example.org", "b.example.org"]
     assert options["server.enableStaticServing"] is True
     assert options["server.maxUploadSize"] == 7
+    assert options["server.port"] == 8501  # address and port are the command's
     assert "server.cookieSecret" not in options  # Streamlit reads it itself, and refuses it from elsewhere
     assert options["client.showErrorDetails"] == "none"
     monkeypatch.setenv("STREAMLIT_SERVER_MAX_UPLOAD_SIZE", "many")
