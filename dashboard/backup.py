@@ -10,23 +10,25 @@ import tempfile
 from contextlib import closing
 from pathlib import Path
 
-from dashboard.store import CLAIM, INDEX, RunStore, StoreError
+from dashboard.store import _DELETING, CLAIM, INDEX, RunStore, StoreError
 
 
 def save(runs: Path, target: Path) -> int:
     """Write all runs into a new tar file, which only this user may read; returns how many there are.
 
-    The index is copied at one moment. A run that goes on meanwhile is copied with what it has written so far, and is
-    taken up there when the copy is put to use.
+    The index is copied at one moment, and it says which runs are copied: none that is being deleted, and none that
+    begins later. A run that goes on meanwhile is copied with what it has written so far, and is taken up there when the
+    copy is put to use.
 
     Raises
     ------
     StoreError
-        If there are no runs, or the copy cannot be written.
+        If there are no runs, or the copy cannot be written, or would lie among the runs.
     """
     if not (runs / INDEX).is_file():
         raise StoreError(f"{runs}: there are no runs. Name the data folder by the setting data_dir.")
-    count = 0
+    if target.resolve().is_relative_to(runs.resolve()):
+        raise StoreError(f"{target}: lies among the runs. Name a file in another folder.")
     try:
         descriptor = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         with (
@@ -35,12 +37,10 @@ def save(runs: Path, target: Path) -> int:
             tarfile.open(fileobj=stream, mode="w|") as archive,
         ):
             snapshot = Path(folder) / INDEX
-            with closing(sqlite3.connect(runs / INDEX, timeout=30)) as index:
-                index.execute("VACUUM INTO ?", (str(snapshot),))
+            ids = _snapshot(runs / INDEX, snapshot)
             archive.add(snapshot, INDEX)
-            for run in sorted(path for path in runs.iterdir() if path.is_dir()):
-                count += 1
-                for path in sorted(run.rglob("*")):
+            for run in ids:
+                for path in sorted((runs / run).rglob("*")):
                     if path.is_file() and not path.name.startswith(CLAIM) and not path.name.endswith(".partial"):
                         _add(archive, path, path.relative_to(runs).as_posix())
             stream.flush()
@@ -49,7 +49,7 @@ def save(runs: Path, target: Path) -> int:
     except (OSError, sqlite3.Error, tarfile.TarError) as error:
         target.unlink(missing_ok=True)
         raise StoreError(f"{target}: the copy cannot be written ({error}).") from error
-    return count
+    return len(ids)
 
 
 def restore(source: Path, runs: Path) -> int:
@@ -76,6 +76,17 @@ def restore(source: Path, runs: Path) -> int:
     except (OSError, tarfile.TarError) as error:
         raise StoreError(f"{source}: cannot be restored ({error}).") from error
     return len(RunStore(runs).runs())
+
+
+def _snapshot(index: Path, copy: Path) -> list[str]:
+    """Copy the index without the runs that are being deleted; returns the ids of the others."""
+    with closing(sqlite3.connect(index, timeout=30)) as live:
+        live.execute("VACUUM INTO ?", (str(copy),))
+    with closing(sqlite3.connect(copy)) as kept:
+        kept.execute("PRAGMA secure_delete = ON")  # not even their names go along
+        with kept:
+            kept.execute("DELETE FROM run WHERE state = ?", (_DELETING,))
+        return [run for (run,) in kept.execute("SELECT id FROM run ORDER BY id")]
 
 
 def _add(archive: tarfile.TarFile, path: Path, name: str) -> None:

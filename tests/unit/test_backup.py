@@ -55,6 +55,29 @@ def test_nothing_is_overwritten(tmp_path: Path) -> None:
     assert not (tmp_path / "third.tar").exists()
 
 
+def test_runs_that_are_being_deleted_and_what_is_no_run_are_left_out(tmp_path: Path) -> None:
+    store = RunStore(tmp_path / "runs")
+    kept, going = made(store, "kept", DONE), made(store, "a-name-to-forget", RUNNING)
+    store.delete(going)  # this process works on it: it goes later
+    (tmp_path / "runs" / "tmp-of-somebody").mkdir()
+    (tmp_path / "runs" / "tmp-of-somebody" / "file").write_bytes(b"x")
+    assert (tmp_path / "runs" / going).is_dir()
+    assert backup.save(tmp_path / "runs", tmp_path / "copy.tar") == 1
+    with tarfile.open(tmp_path / "copy.tar") as archive:
+        assert {name.split("/")[0] for name in archive.getnames()} == {"runs.sqlite", kept}
+    assert b"a-name-to-forget" not in (tmp_path / "copy.tar").read_bytes()
+    assert backup.restore(tmp_path / "copy.tar", tmp_path / "again") == 1
+
+
+def test_a_copy_among_the_runs_is_refused(tmp_path: Path) -> None:
+    store = RunStore(tmp_path / "runs")
+    run = made(store, "one", DONE)
+    for target in (tmp_path / "runs" / "copy.tar", tmp_path / "runs" / run / "copy.tar"):
+        with pytest.raises(StoreError, match="among the runs"):
+            backup.save(tmp_path / "runs", target)
+        assert not target.exists()
+
+
 @pytest.mark.parametrize("name", ["../evil", "/evil", "a/../../evil", ".hidden"])
 def test_an_archive_that_reaches_out_is_refused(tmp_path: Path, name: str) -> None:
     with tarfile.open(tmp_path / "copy.tar", "w") as archive:
