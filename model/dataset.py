@@ -285,16 +285,22 @@ def _read_table(path: Path) -> pd.DataFrame:
         raise LabelError(f"{path.name}: is not UTF-8 text ({error.reason}). Save it as CSV UTF-8.") from error
     except (OSError, ValueError) as error:  # pandas' and pyarrow's own errors are ValueErrors
         raise LabelError(f"{path.name}: cannot be read as a table ({error}).") from error
-    table.columns = [str(column).strip().lower() for column in table.columns]
-    doubled = sorted(column for column, times in Counter(table.columns).items() if times > 1)
-    if doubled:
-        raise LabelError(f"{path.name}: the column {_listed(doubled)} occurs twice. Rename one.")
+    table.columns = _titles(table.columns, path)
     if table.empty:
         raise LabelError(f"{path.name}: has no rows.")
     for name in table:
         if table[name].dtype == object and not table[name].map(pd.api.types.is_scalar).all():
             table[name] = table[name].map(_scalar)
     return table.reset_index(drop=True)
+
+
+def _titles(written: Iterable[object], path: Path) -> list[str]:
+    """Titles of columns as they are looked up; LabelError if one occurs twice."""
+    titles = [str(title).strip().lower() for title in written]
+    doubled = sorted(title for title, times in Counter(titles).items() if title and times > 1)
+    if doubled:
+        raise LabelError(f"{path.name}: the column {_listed(doubled)} occurs twice. Rename one.")
+    return titles
 
 
 def _read_csv(path: Path) -> pd.DataFrame:
@@ -312,6 +318,7 @@ def _read_csv(path: Path) -> pd.DataFrame:
             f"{path.name}: row 2 has {len(first)} fields under {len(titles)} columns. Put fields that hold "
             f"'{separator}' into quotes."
         )
+    _titles(titles, path)  # here, as pandas gives the second of two another name
     return pd.read_csv(
         path,
         dtype=str,

@@ -226,11 +226,13 @@ def test_a_root_opens_the_folder_it_names(tmp_path):
         (b"path,label\n", "no rows"),
         (b"path,verdict\na.jpg,real\n", "no column 'label' .it has: path, verdict"),
         (b"a,label\na.jpg,real\n", "no column 'path'"),
-        (b"path,label,LABEL\na.jpg,real,fake\n", "'?label'? occurs twice|label occurs twice"),
+        (b"path,label,LABEL\na.jpg,real,fake\n", "column label occurs twice"),
+        (b"path;label; label\na.jpg;real;fake\n", "column label occurs twice"),
+        (b"path,label,label\na.jpg,real,fake\n", "column label occurs twice"),
         ("path,label\nü.jpg,real\n".encode("latin-1"), "not UTF-8"),
         (b"path,label\n\x00.jpg,real\n", "no row can be used"),
     ],
-    ids=["empty", "no rows", "no label", "no path", "doubled", "latin-1", "nul"],
+    ids=["empty", "no rows", "no label", "no path", "doubled", "doubled by space", "the same twice", "latin-1", "nul"],
 )
 def test_tables_that_are_no_manifest_are_refused(tmp_path, content, message):
     (tmp_path / "m.csv").write_bytes(content)
@@ -256,3 +258,9 @@ def test_attach_gives_every_face_the_label_of_its_image():
     assert joined.columns.tolist() == ["path", "label", "source", "face", "group"]
     with pytest.raises(LabelError, match=r"other\.jpg"):
         found.attach(pd.DataFrame({"path": ["other.jpg"]}))
+
+
+def test_columns_without_a_title_do_not_matter(tmp_path):
+    (tmp_path / "a.jpg").write_bytes(b"a")
+    (tmp_path / "m.csv").write_bytes(b"path,label,,\na.jpg,real,,\n")
+    assert len(load_labelled(tmp_path / "m.csv")) == 1
