@@ -2,7 +2,7 @@
 
 Streamlit reads `.streamlit/config.toml` in the working directory and the user's home only, so an installed command
 would run without our limits and theme. Here they are passed explicitly; what the user set in a file of their own or in
-`STREAMLIT_...` variables still wins.
+`STREAMLIT_...` variables still wins, but for address and port: those are the command's, whatever else names them.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def shipped_config() -> dict[str, Any]:
 
 
 def configuration(settings: Settings, address: str, port: int) -> dict[str, Any]:
-    """Options for Streamlit by dotted key, less those that the user set elsewhere."""
+    """Options for Streamlit by dotted key, less those that the user set elsewhere; address and port are as given."""
     options = shipped_config() | {"server.maxUploadSize": settings.max_upload_mb}
     own: set[str] = set()
     for folder in (Path.home(), Path.cwd()):
