@@ -12,6 +12,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import re
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -35,6 +36,9 @@ _ORIENTATION = 0x0112  # EXIF tag
 _METADATA = ("exif", "icc_profile", "xmp", "comment", "dpi", "parameters")  # kinds by Pillow's names
 _LONGEST = {"JPEG": 65_500, "WEBP": 16_383}  # px of a side that these can hold
 TOO_LARGE = "too_large_for_format"
+_DEEP = re.compile(r";16[BLN]\b")  # in Pillow's name of stored pixels: 16 bits per channel
+_REDUCED = "reduced to 8 bits per channel"
+READY = b"R"  # what a helper sends before its first answer
 _MAX_PROFILE = 4 * 2**20  # bytes; those of cameras and printers have up to about two million
 # Pillow warns about odd metadata and large sizes; the checks below are ours. A filter set once, not per call: the list
 # of filters is shared by all threads.
@@ -202,10 +206,10 @@ def decode_here(data: bytes, limits: Limits) -> DecodedImage:
         container = image.format or "unknown"
         if getattr(image, "is_animated", False) and container != "MPO":  # counting frames would read the whole file
             notes.append("animated or multi-page: only the first frame was examined")
+        if not image.mode.startswith("I") and any(_DEEP.search(str(tile[3])) for tile in getattr(image, "tile", ())):
+            notes.append(_REDUCED)  # by Pillow, as it loads colours
         image.load()
         pixels = _to_rgb(image, notes)
-    except MemoryError as error:
-        raise ImageError("too_much_memory", "The picture takes too much memory to decode. Scale it down.") from error
     except Exception as error:  # noqa: BLE001 - damaged files make Pillow raise almost anything
         raise _damaged("image file", error) from error
     return DecodedImage(pixels, hashlib.sha256(data).hexdigest(), len(data), container, tuple(notes))
@@ -300,29 +304,35 @@ def _subsampling(image: Image.Image) -> str:
 def serve(questions: IO[bytes], answers: IO[bytes], *, memory_bytes: int) -> None:
     """Decode file after file for a `Sandbox`, until the questions end.
 
-    A question is a line of JSON (`task, length` and the task's own values) and the file. An answer is the length of its
-    JSON in 4 bytes (little-endian), the JSON, and the pixels; `code` and `message` in it stand for an `ImageError`.
+    `READY` comes first. A question is a line of JSON (`task, length` and the task's own values) and the file. An answer
+    is the length of its JSON in 4 bytes (little-endian), the JSON, and the pixels; `code` and `message` in it stand for
+    an `ImageError`.
     """
     _confine(memory_bytes)
+    answers.write(READY)
+    answers.flush()
     for line in questions:
         question: dict[str, Any] = json.loads(line)
         data = questions.read(question["length"])
-        pixels = b""
-        try:
-            answer, image = _answer(question, data)
-            pixels = image.tobytes()
-        except ImageError as error:
-            answer = {"code": error.code, "message": str(error)}
-        except MemoryError:
-            answer = {"code": "too_much_memory", "message": "The picture takes too much memory to decode."}
+        answer, pixels = _answer(question, data)
         head = json.dumps(answer | {"length": len(pixels)}).encode()
         answers.write(len(head).to_bytes(4, "little") + head)
         answers.write(pixels)
         answers.flush()
-        del data, pixels
+        del data, pixels  # a helper that waits holds no picture
 
 
-def _answer(question: dict[str, Any], data: bytes) -> tuple[dict[str, Any], Image.Image]:
+def _answer(question: dict[str, Any], data: bytes) -> tuple[dict[str, Any], bytes]:
+    try:
+        answer, image = _done(question, data)
+        return answer, image.tobytes()
+    except ImageError as error:
+        return {"code": error.code, "message": str(error)}, b""
+    except MemoryError:
+        return {"code": "too_much_memory", "message": "The picture takes too much memory to decode."}, b""
+
+
+def _done(question: dict[str, Any], data: bytes) -> tuple[dict[str, Any], Image.Image]:
     if question["task"] == "miniature":
         small = miniature_here(data, question["side"], crop=question["crop"])
         return {"size": small.size}, small
@@ -347,6 +357,8 @@ def _confine(memory_bytes: int) -> None:
 
 
 def _damaged(part: str, error: Exception) -> ImageError:
+    if isinstance(error, MemoryError):
+        return ImageError("too_much_memory", "The picture takes too much memory to decode. Scale it down.")
     detail = str(error) or type(error).__name__
     if "truncated" in detail.lower():
         return ImageError("truncated", f"The {part} ends too early ({detail}). Obtain a complete copy.")
@@ -403,7 +415,7 @@ def _to_rgb(image: Image.Image, notes: list[str]) -> Image.Image:
         top = 65535.0 if image.mode.startswith("I") else max(1.0, float(levels.max()))
         image = Image.fromarray((levels / top * 255).clip(0, 255).round().astype(np.uint8), "L")
         profile = None
-        notes.append("reduced to 8 bits per channel")
+        notes.append(_REDUCED)
     if image.mode in ("LA", "PA", "La", "RGBa") or "transparency" in image.info:
         image = image.convert("RGBA")
     if image.mode == "RGBA":

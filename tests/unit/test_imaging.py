@@ -1,3 +1,4 @@
+import struct
 import threading
 import warnings
 
@@ -5,10 +6,10 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from PIL import Image, ImageCms
+from PIL import Image, ImageCms, ImageFile
 
 from model import imaging
-from model.imaging import ImageError, Limits, decode, recompress
+from model.imaging import ImageError, Limits, decode, glance, miniature, recompress
 from tests.support import draw_face, encode, png16, png_bomb
 
 pytestmark = pytest.mark.filterwarnings("ignore:::PIL")
@@ -109,6 +110,41 @@ def test_of_an_animation_the_first_frame_is_examined_and_that_is_noted(container
 def test_16_bit_png_gives_the_8_bit_picture(mode):
     image = draw_face(64).convert(mode)
     assert difference(decode(png16(image)).pixels, image.convert("RGB")) == 0
+
+
+@pytest.mark.parametrize("mode", ["RGB", "L"])
+def test_that_16_bits_were_reduced_is_noted_once(mode):
+    assert decode(png16(draw_face(64).convert(mode))).notes == ("reduced to 8 bits per channel",)
+
+
+@pytest.mark.parametrize("order", ["<", ">"])
+def test_that_a_tiff_of_16_bits_was_reduced_is_noted(order):
+    picture = np.asarray(draw_face(64))
+    tags = [(256, 64), (257, 64), (258, 0), (259, 1), (262, 2), (273, 0), (277, 3), (278, 64), (279, picture.size * 2)]
+    start = 8 + 2 + 12 * len(tags) + 4
+    found = dict(tags) | {273: start + 6}
+    entries = b"".join(
+        struct.pack(f"{order}HHII", tag, 3, 3, start) if tag == 258 else struct.pack(f"{order}HHII", tag, 4, 1, value)
+        for tag, value in sorted(found.items())
+    )
+    head = struct.pack(f"{order}2sHIH", b"II" if order == "<" else b"MM", 42, 8, len(tags)) + entries + bytes(4)
+    levels = (picture.astype(np.uint16) * 257).astype(f"{order}u2").tobytes()
+    decoded = decode(head + struct.pack(f"{order}3H", 16, 16, 16) + levels)
+    assert decoded.notes == ("reduced to 8 bits per channel",)
+    assert difference(decoded.pixels, draw_face(64)) == 0
+
+
+@pytest.mark.parametrize("look", [decode, lambda data: miniature(data, 8), lambda data: glance(data, 8)])
+@pytest.mark.parametrize("step", ["convert", "load"])
+def test_too_little_memory_is_no_damage(look, step, monkeypatch):
+    def exhausted(*args, **kwargs):
+        raise MemoryError
+
+    data = encode(draw_face(64).quantize(8))
+    monkeypatch.setattr(Image.Image if step == "convert" else ImageFile.ImageFile, step, exhausted)
+    with pytest.raises(ImageError) as caught:
+        look(data)
+    assert caught.value.code == "too_much_memory"
 
 
 def test_transparency_goes_on_white_whatever_holds_it():

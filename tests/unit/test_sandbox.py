@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import io
+import json
 import os
 import signal
 import subprocess
 import sys
 import threading
 import time
+import tracemalloc
+import weakref
+from pathlib import Path
+from typing import Any
 
 import pytest
 from PIL import Image, ImageCms
 
 from model import imaging
+from model import sandbox as sandbox_module
 from model.imaging import (
     DecodedImage,
     ImageError,
@@ -24,7 +31,7 @@ from model.imaging import (
     glance_here,
     miniature,
 )
-from model.sandbox import Sandbox
+from model.sandbox import Sandbox, SandboxError
 from tests.support import draw_face, encode, png16, png_bomb
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="limits of processes are POSIX's")
@@ -202,6 +209,117 @@ def _lives(pid: int) -> bool:
             return file.read().rpartition(")")[2].split()[0] != "Z"
     except OSError:
         return False
+
+
+# A helper in an adversary's hands: it sends what stands in its second argument, after reading all it is asked.
+FORGED = """
+import json, sys
+out = sys.stdout.buffer
+out.write(b"R"); out.flush()
+question = json.loads(sys.stdin.buffer.readline())
+sys.stdin.buffer.read(question["length"])
+head = sys.argv[2].encode()
+out.write(len(head).to_bytes(4, "little") + head + bytes(100)); out.flush()
+sys.stdin.buffer.read()
+"""
+TOLD = {"sha256": "0" * 64, "format": "PNG", "notes": []}
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        TOLD | {"size": [64, 64], "length": 10**9},
+        TOLD | {"size": [20_000, 20_000], "length": 3 * 20_000**2},
+        TOLD | {"size": [-8, -4], "length": 96},
+        TOLD | {"size": [8, 4], "length": -1},
+        TOLD | {"size": [8, 4], "length": 32},
+        TOLD | {"size": [8.0, 4], "length": 96},
+        TOLD | {"size": [8], "length": 96},
+        TOLD | {"length": 96},
+        {"size": [8, 4], "length": 96},
+        {"code": "truncated", "length": 0},
+        {"code": "truncated", "message": "Cut.", "length": 100},
+        [],
+    ],
+    ids=str,
+)
+def test_an_answer_that_does_not_fit_is_refused_before_memory_is_taken(
+    answer: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sandbox_module, "_HELPER", FORGED)
+    monkeypatch.setattr(sandbox_module, "_IMAGING", "unused")
+    popen = subprocess.Popen
+
+    def forged(command: list[str], **options: Any) -> Any:
+        return popen([*command[:-1], json.dumps(answer)], **options)
+
+    monkeypatch.setattr(subprocess, "Popen", forged)
+    with Sandbox(helpers=1, seconds=30) as sandbox:
+        tracemalloc.start()
+        with pytest.raises(ImageError) as caught:
+            sandbox.decode(FILES["PNG"], LIMITS)
+        _, peak = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        assert sandbox._idle == []  # it is not asked again
+    assert caught.value.code == "undecodable"
+    assert peak < 10 * 2**20
+
+
+@pytest.mark.parametrize(
+    ("source", "said"),
+    [
+        ("import no_such_library", "ModuleNotFoundError: No module named 'no_such_library'"),
+        ("raise SystemExit", "the helper has ended"),
+        ("import os; os.write(1, b'hello')", "not a helper"),
+        ("import time; time.sleep(60)", "no answer in time"),
+    ],
+)
+def test_a_helper_that_does_not_start_is_no_fault_of_the_picture(
+    source: str, said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sandbox_module, "_HELPER", source)
+    if "sleep" in source:
+        monkeypatch.setattr(sandbox_module, "_START_SECONDS", 0.5)
+    with Sandbox(helpers=1) as sandbox:
+        for _ in range(2):  # its place is free again
+            with pytest.raises(SandboxError, match="does not start") as caught:
+                sandbox.decode(FILES["PNG"], LIMITS)
+            assert str(caught.value).endswith(said)
+
+
+def test_a_system_that_gives_no_process_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "executable", "/nowhere/python")
+    with Sandbox(helpers=1) as sandbox, pytest.raises(SandboxError, match="No process .*No such file"):
+        sandbox.decode(FILES["PNG"], LIMITS)
+
+
+def test_what_a_library_prints_as_it_is_imported_is_no_answer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    chatty = tmp_path / "imaging.py"
+    future = "from __future__ import annotations\n"
+    chatty.write_text(Path(imaging.__file__).read_text("utf-8").replace(future, f"{future}print('welcome')\n"), "utf-8")
+    monkeypatch.setattr(sandbox_module, "_IMAGING", chatty)
+    with Sandbox(helpers=1) as sandbox:
+        assert sandbox.decode(FILES["PNG"], LIMITS).width == 64
+
+
+def test_a_helper_that_waits_holds_no_picture(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[weakref.ref[Image.Image]] = []
+
+    def done(question: dict[str, Any], data: bytes) -> tuple[dict[str, Any], Image.Image]:
+        image = Image.new("RGB", (8, 4))
+        seen.append(weakref.ref(image))
+        return {"size": image.size}, image
+
+    class Questions(io.BytesIO):
+        def __next__(self) -> bytes:
+            assert all(image() is None for image in seen)
+            return super().__next__()
+
+    monkeypatch.setattr(imaging, "_done", done)
+    monkeypatch.setattr(imaging, "_confine", lambda memory_bytes: None)
+    answers = io.BytesIO()
+    imaging.serve(Questions(b'{"length": 2}\nab' * 2), answers, memory_bytes=0)
+    assert len(seen) == 2 and answers.getvalue().startswith(imaging.READY)
 
 
 def test_a_profile_beyond_all_reason_is_ignored() -> None:
