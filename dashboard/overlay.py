@@ -14,6 +14,8 @@ from collections.abc import Sequence
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from dashboard.contrast import ink_on
+
 DENSITY_LIMIT = 30.0  # nearly all cells of validation faces lie within it
 OPACITY = 0.75
 _FAKE_RAMP = np.array([[253, 214, 170], [240, 138, 46], [196, 84, 6]], dtype=np.float64)
@@ -135,5 +137,5 @@ def boxed(
             pad = line + 2
             x, y = max(x0, 0), max(y0, 0)
             draw.rectangle((x, y, x + right - left + 2 * pad, y + bottom - top + 2 * pad), fill=colour)
-            draw.text((x + pad - left, y + pad - top), text, fill=(255, 255, 255), font=font)
+            draw.text((x + pad - left, y + pad - top), text, fill=ink_on(colour), font=font)
     return canvas

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import plotly.graph_objects as go
 
+from dashboard import contrast
 from model.calibration import FAKE, INCONCLUSIVE, NOT_APPLICABLE, REAL
 
 CONFIG = {"displayModeBar": False, "scrollZoom": False, "doubleClick": "reset"}
@@ -23,7 +25,6 @@ class Palette:
     muted: str
     grid: str
     surface: str
-    on_fill: str  # text on a bar or cell of a verdict's colour
 
     def of(self, verdict: str) -> str:
         """Colour of a verdict."""
@@ -31,13 +32,28 @@ class Palette:
         return known[verdict]
 
 
-LIGHT = Palette("#d9730d", "#2a6bab", "#7860b0", "#87919b", "#17212b", "#55616d", "#e2e8ed", "#ffffff", "#ffffff")
-DARK = Palette("#ee8f36", "#5fa3e6", "#a994dc", "#7f8b96", "#e8eef2", "#a5b2bd", "#2a3741", "#10171d", "#10171d")
+LIGHT = Palette("#d9730d", "#2a6bab", "#7860b0", "#87919b", "#17212b", "#55616d", "#e2e8ed", "#ffffff")
+DARK = Palette("#ee8f36", "#5fa3e6", "#a994dc", "#7f8b96", "#e8eef2", "#a5b2bd", "#2a3741", "#10171d")
 
 
 def palette(appearance: str | None) -> Palette:
     """The palette of an appearance: `dark`, or anything else for light."""
     return DARK if appearance == "dark" else LIGHT
+
+
+def between(start: str, end: str, share: float) -> str:
+    """The colour a share in [0, 1] of the way from one to another, as a colour scale mixes them; all as '#rrggbb'."""
+    pairs = zip(contrast.of_hex(start), contrast.of_hex(end), strict=True)
+    return _hex(tuple(round(low + share * (high - low)) for low, high in pairs))
+
+
+def ink_on(fill: str) -> str:
+    """Colour of text on an opaque fill; both as '#rrggbb'."""
+    return _hex(contrast.ink_on(contrast.of_hex(fill)))
+
+
+def _hex(colour: Sequence[int]) -> str:
+    return "#{:02x}{:02x}{:02x}".format(*colour)
 
 
 def blank(colours: Palette, *, height: int, left: int = 8, top: int = 8, bottom: int = 8) -> go.Figure:

@@ -13,7 +13,7 @@ import pandas as pd
 import plotly.graph_objects as go
 from scipy.special import ndtri
 
-from dashboard.charts._base import Palette, blank
+from dashboard.charts._base import Palette, between, blank, ink_on
 
 HEIGHT = 300
 LINE_A, LINE_B = "solid", "dash"  # the two runs of a comparison differ by more than their colour
@@ -39,6 +39,7 @@ def confusion(matrix: np.ndarray, colours: Palette, *, chosen: str = "") -> go.F
     share = np.divide(matrix, totals, out=np.zeros(matrix.shape), where=totals > 0)
     predicted, truth = ["passed as real", "flagged as AI"], ["Real", "AI"]
     right = np.array([[1, -1], [-1, 1]])
+    tint = {1: colours.real, -1: colours.fake}
     figure = blank(colours, height=260, top=30)
     figure.add_trace(
         go.Heatmap(
@@ -55,7 +56,7 @@ def confusion(matrix: np.ndarray, colours: Palette, *, chosen: str = "") -> go.F
         )
     )
     for name, i, j in _CELLS:
-        colour = colours.on_fill if share[i, j] > 0.55 else colours.ink
+        colour = ink_on(between(colours.grid, tint[right[i, j]], share[i, j]))
         of = "real" if i == 0 else "AI"
         rate = f"{100 * share[i, j]:.1f} % of {of}" if totals[i, 0] else f"no {of} pictures"
         text = f"<b>{matrix[i, j]:,}</b><br><span style='font-size:12px'>{rate}</span>"

@@ -9,7 +9,7 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from dashboard import words
-from dashboard.charts._base import Palette, blank
+from dashboard.charts._base import Palette, blank, ink_on
 from model.calibration import Thresholds
 from model.regions import LABELS
 from model.typical import Band, Typical
@@ -24,15 +24,13 @@ def verdict_scale(p_fake: float, thresholds: Thresholds, verdict: str, colours: 
         ("AI-generated", thresholds.fake, 1.0, colours.fake),
     )
     for name, low, high, colour in zones:
-        figure.add_shape(
-            type="rect", x0=low, x1=high, y0=0, y1=1, fillcolor=colour, opacity=0.85, line={"width": 0}, layer="below"
-        )
+        figure.add_shape(type="rect", x0=low, x1=high, y0=0, y1=1, fillcolor=colour, line={"width": 0}, layer="below")
         if high - low >= 0.2:
             middle = (low + high) / 2
             if abs(p_fake - middle) < 0.15:  # the pointer would cross the name
                 middle = (low + middle) / 2 if p_fake > middle else (middle + high) / 2
             figure.add_annotation(
-                x=middle, y=0.5, text=name, showarrow=False, font={"size": 12, "color": colours.on_fill}
+                x=middle, y=0.5, text=name, showarrow=False, font={"size": 12, "color": ink_on(colour)}
             )
     for limit in (thresholds.real, thresholds.fake):
         figure.add_shape(type="line", x0=limit, x1=limit, y0=0, y1=1, line={"color": colours.surface, "width": 2})
@@ -66,11 +64,11 @@ def ledger_frame(ledger: Mapping[str, float], area: Mapping[str, float], usual: 
     -------
     DataFrame
         `name`, `region` (label), `log_odds`, `real` and `fake` (usual log-odds in words; None where not measured),
-        `share` (part of all absolute evidence), `area` (part of the crop; NaN for the bias), in the order of the
-        ledger. `log_odds` sums to the logit.
+        `share` (part of the absolute evidence of all regions) and `area` (part of the crop), both NaN for the bias, in
+        the order of the ledger. `log_odds` sums to the logit.
     """
     real, fake = ({}, {}) if usual is None else (usual.real, usual.fake)
-    total = sum(abs(value) for value in ledger.values()) or 1.0
+    total = sum(abs(value) for name, value in ledger.items() if name != "bias") or 1.0
     return pd.DataFrame(
         [
             {
@@ -79,7 +77,7 @@ def ledger_frame(ledger: Mapping[str, float], area: Mapping[str, float], usual: 
                 "log_odds": value,
                 "real": _usual(real.get(name)),
                 "fake": _usual(fake.get(name)),
-                "share": abs(value) / total,
+                "share": np.nan if name == "bias" else abs(value) / total,
                 "area": area.get(name, np.nan),
             }
             for name, value in ledger.items()
@@ -149,7 +147,7 @@ def verdict_bar(counts: Mapping[str, int], titles: Mapping[str, str], colours: P
                     text=[f"{count:,}" if count >= 0.05 * total else ""],
                     textposition="inside",
                     insidetextanchor="middle",
-                    textfont={"color": colours.on_fill, "size": 13},
+                    textfont={"color": ink_on(colours.of(verdict)), "size": 13},
                     hovertemplate=f"{title}: %{{x:,}}<extra></extra>",
                 )
             )

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from dashboard.contrast import contrast
 from dashboard.overlay import BOX_COLOURS, boxed, cell_limit, colourise, overlay, overlay_cam
 
 GREY = Image.new("RGB", (56, 56), (128, 128, 128))
@@ -70,6 +71,14 @@ def test_a_cam_has_colours_of_its_own() -> None:
         overlay(GREY, np.full((7, 7), 9.0), opacity=1.0).getpixel((10, 10)),
         overlay(GREY, np.full((7, 7), -9.0), opacity=1.0).getpixel((10, 10)),
     )
+
+
+@pytest.mark.parametrize("verdict", BOX_COLOURS)
+def test_numbers_of_boxes_can_be_read(verdict: str) -> None:
+    shown = boxed(Image.new("RGB", (800, 800), "grey"), [(100, 100, 700, 700)] * 2, [verdict] * 2)
+    label = shown.crop((104, 104, 124, 130))
+    fill = BOX_COLOURS[verdict]
+    assert any(contrast(colour, fill) >= 4.5 for _, colour in label.getcolors(1000) or [])
 
 
 def test_boxes_are_scaled_with_the_picture_and_coloured_by_verdict() -> None:
