@@ -16,7 +16,17 @@ from pathlib import Path, PurePosixPath
 from typing import Protocol
 
 from dashboard.settings import Settings, sample_dir
-from model.sources import ImageSource, MemorySource, Source, SourceError, SourceSet, ZipLimits, from_zip, renamed
+from model.sources import (
+    ImageSource,
+    MemorySource,
+    Source,
+    SourceError,
+    SourceSet,
+    ZipLimits,
+    from_zip,
+    printable,
+    renamed,
+)
 
 # What browsers are asked to offer: everything they know as an image, and what some of them do not.
 BROWSER_TYPES = ["image", ".heic", ".heif", ".avif", ".mpo", ".jfif"]
@@ -207,5 +217,4 @@ def _loose(file: Upload, name: str, number: int, folder: Path | None) -> ImageSo
 def _safe_name(name: str) -> str:
     """An uploaded name as a relative posix path on one line; it is only ever a label."""
     parts = [part for part in PurePosixPath(name.replace("\\", "/")).parts if part not in ("/", "//", "..", ".")]
-    text = "/".join(parts) or "unnamed"
-    return "".join(character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in text)
+    return printable("/".join(parts)) or "unnamed"

@@ -14,8 +14,10 @@ import posixpath
 import stat
 import struct
 import threading
+import unicodedata
 import zipfile
 import zlib
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, is_dataclass, replace
 from pathlib import Path, PurePosixPath, PureWindowsPath
@@ -28,6 +30,7 @@ ARCHIVE_SUFFIXES = frozenset({".zip", ".7z", ".rar", ".tar", ".gz", ".tgz", ".bz
 CLUTTER = frozenset({".ds_store", "thumbs.db", "desktop.ini", "__macosx"})  # written by file managers; never reported
 # Of the others `zipfile` unpacks every piece whole: 500 bytes become a gigabyte in memory, whatever size they state.
 _READABLE_METHODS = frozenset({zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED})
+_BIDI_CONTROLS = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
 _RATIO_FLOOR = 2**20  # a small member may compress as well as it likes
 
 Skipped = tuple[str, str]
@@ -103,9 +106,7 @@ class Source:
             archive = self.archive or Archive(self.location)
             return archive.read(self.member, max_bytes)
         try:
-            with open(self.location, "rb") as file:
-                if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-                    raise SourceError(f"{self.name}: is not a regular file. Name an image file.")
+            with _open_regular(self.location, self.name) as file:
                 data = file.read(max_bytes + 1)
         except OSError as error:
             raise SourceError(f"{self.name}: cannot be read ({error.strerror or error}).") from error
@@ -170,22 +171,26 @@ class Archive:
         """Every entry of the directory, which is measured before it is parsed; `SourceError` if it is unusable."""
         try:
             with self._raw() as file:
-                size = _directory_size(file)
+                for size, end in _directories(file):
+                    self._refuse_many(file, size, end, limits.max_members)
         except OSError as error:
             raise SourceError(f"{self.name}: cannot be read ({error.strerror or error}).") from error
-        if size > limits.max_members * 1024:
+        with self._lock:
+            return self._opened().infolist()
+
+    def _refuse_many(self, file: IO[bytes], size: int, end: int, max_members: int) -> None:
+        if size > max_members * 1024:
             raise SourceError(
-                f"{self.name}: its list of files takes {_size(size)}, more than {limits.max_members:,} files need. "
+                f"{self.name}: its list of files takes {_size(size)}, more than {max_members:,} files need. "
                 "Split the archive."
             )
-        with self._lock:
-            infos = self._opened().infolist()
-        if len(infos) > limits.max_members:
+        file.seek(max(0, end - size))  # `zipfile` refuses one that would begin before the file
+        count = file.read(size).count(b"PK\x01\x02")
+        if count > max_members:
             raise SourceError(
-                f"{self.name}: holds {len(infos):,} files; at most {limits.max_members:,} are accepted. "
+                f"{self.name}: holds {count:,} files; at most {max_members:,} are accepted. "
                 "Split the archive, or use a folder."
             )
-        return infos
 
     def read(self, member: str, max_bytes: int = MAX_BYTES) -> bytes:
         """Bytes of one member; `SourceError` if it is missing, damaged, encrypted or longer than `max_bytes`."""
@@ -216,7 +221,7 @@ class Archive:
                 self._zip = None
 
     def _raw(self) -> IO[bytes]:
-        return io.BytesIO(self.file) if isinstance(self.file, bytes) else open(self.file, "rb")
+        return io.BytesIO(self.file) if isinstance(self.file, bytes) else _open_regular(self.file, self.name)
 
     def _opened(self) -> zipfile.ZipFile:
         if self._zip is None:
@@ -316,14 +321,14 @@ def from_glob(pattern: str) -> SourceSet:
     if ".." in rest.parts:
         raise SourceError(f"{pattern}: leads upward after a wildcard. Name the folder itself.")
     matches = {root / match for match in glob.glob(str(rest), root_dir=root, recursive=True)}  # `**` may meet one twice
-    files = sorted(path for path in matches if path.is_file() and not _behind_a_link(path.parent, root))
+    files = [path for path in matches if path.is_file() and not _behind_a_link(path.parent, root)]
     if not files:
         raise SourceError(f"{pattern}: no file matches.")
     real_root = root.resolve()
     reasons = {path: refusal_of_name(_shown(root, path)) or _refusal_of_file(path, real_root) for path in files}
     sources = [Source(_shown(root, path), path) for path in files if reasons[path] is None]
     skipped = [(_shown(root, path), reason) for path, reason in reasons.items() if reason is not None]
-    return SourceSet(sources, skipped, root=real_root.name)
+    return SourceSet(sorted(sources, key=_by_name), sorted(skipped), root=real_root.name)
 
 
 def _behind_a_link(folder: Path, root: Path) -> bool:
@@ -400,29 +405,28 @@ def from_zip(file: str | os.PathLike[str] | IO[bytes], limits: ZipLimits | None 
         archive = Archive(getvalue() if getvalue else file.read(), location.name)
     sources: list[Source] = []
     skipped: list[Skipped] = []
-    seen: set[str] = set()
-    total, bombs = 0, 0
-    for info in archive.infos(limits):
-        if info.filename.endswith("/"):  # `is_dir` fails on an empty name
-            continue
-        name = info.filename.replace("\\", "/")
+    total, bomb = 0, None
+    infos = [info for info in archive.infos(limits) if not info.filename.endswith("/")]  # `is_dir` fails on ''
+    names = [info.filename.replace("\\", "/") for info in infos]
+    known = Counter(names)  # members are opened by name, and of equal names that is the last
+    for info, name in zip(infos, names, strict=True):
         reason = _refusal_of_member(info, name, limits)
-        if reason is None and name in seen:
-            reason = "its name occurs twice in the archive; only one is used"
+        if reason is None and known[name] > 1:
+            reason = f"its name occurs {known[name]} times in the archive; none of them is used"
         if reason is None:
             total += info.file_size
-            seen.add(name)
             sources.append(Source(printable(name), location, info.filename, archive))
         elif not any(_is_clutter(part) for part in name.split("/")):
-            bombs += reason.startswith("unpacks to")
             skipped.append((printable(name), reason))
+            if reason.startswith("unpacks to"):
+                bomb = f"{printable(name)} {reason}"
     if total > limits.max_total_bytes:
         raise SourceError(
             f"{archive.name}: unpacks to {_size(total)}; at most {_size(limits.max_total_bytes)} are accepted. "
             "Split the archive, or use a folder."
         )
-    if bombs and not sources:
-        raise SourceError(f"{archive.name}: refused as a decompression bomb: {skipped[-1][0]} {skipped[-1][1]}.")
+    if bomb and not sources:
+        raise SourceError(f"{archive.name}: refused as a decompression bomb: {bomb}.")
     sources.sort(key=_by_name)
     return SourceSet(sources, sorted(skipped), root=location.stem)
 
@@ -501,9 +505,28 @@ def _shown(root: Path, location: Path) -> str:
 
 
 def printable(name: str) -> str:
-    """A name as valid UTF-8 on one line; file systems promise neither."""
-    text = name.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
-    return "".join(character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in text)
+    """A name as valid Unicode on one line, in the order in which it is written; file systems promise none of that.
+
+    What people write in names stays, such as narrow and wide spaces and the joiners of Persian and of emoji.
+    """
+    return "".join("\N{REPLACEMENT CHARACTER}" if _misleads(character) else character for character in name)
+
+
+def _misleads(character: str) -> bool:
+    return character in _BIDI_CONTROLS or unicodedata.category(character) in ("Cc", "Cs", "Zl", "Zp")
+
+
+def _open_regular(location: Path, name: str) -> IO[bytes]:
+    """Open a file to read its bytes; `SourceError` if it is a folder, a device or a pipe, which might never answer."""
+
+    def at_once(path: str, flags: int) -> int:
+        return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
+
+    file = open(location, "rb", opener=at_once)  # noqa: SIM115 - closed by who asked for it
+    if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+        file.close()
+        raise SourceError(f"{name}: is not a regular file. Name an image file or a ZIP archive.")
+    return file
 
 
 def within(data: bytes, max_bytes: int, name: str) -> bytes:
@@ -522,25 +545,32 @@ def _size(count: int) -> str:
     return f"{amount:,.0f} {unit}" if amount >= 10 or unit == "bytes" else f"{amount:,.1f} {unit}"
 
 
-def _directory_size(file: IO[bytes]) -> int:
-    """Bytes of a ZIP's central directory as its end record states them (APPNOTE 4.3.16, 4.3.14); 0 if unknown.
+def _directories(file: IO[bytes]) -> Iterator[tuple[int, int]]:
+    """Size (bytes) and end of a ZIP's central directory, for every end record that a reader may go by.
 
     A directory entry takes 46 bytes here and ten times that as an object, so that a hostile archive is measured before
-    it is parsed. An archive without an end record is refused by `zipfile` later.
+    it is parsed. End records (APPNOTE 4.3.16) are looked for as `zipfile` does; an archive without one is refused by it
+    later. Where the ZIP64 record (4.3.14) lies, versions of `zipfile` disagree.
     """
     file.seek(0, io.SEEK_END)
     length = file.tell()
     start = max(0, length - 22 - 65535 - 20)
     file.seek(start)
     tail = file.read()
-    at = tail.rfind(b"PK\x05\x06")
+    at = len(tail) - 22
+    if tail[at : at + 4] != b"PK\x05\x06" or tail[-2:] != b"\0\0":  # it has a comment
+        at = tail.rfind(b"PK\x05\x06")
     if at < 0 or len(tail) < at + 22:
-        return 0
+        return
     size = int.from_bytes(tail[at + 12 : at + 16], "little")
     locator = tail[max(0, at - 20) : at]
-    if locator[:4] == b"PK\x06\x07":  # ZIP64: the true size is in another record
-        file.seek(min(int.from_bytes(locator[8:16], "little"), length))
-        record = file.read(56)
-        if record[:4] == b"PK\x06\x06":
-            size = max(size if size != 0xFFFFFFFF else 0, int.from_bytes(record[40:48], "little"))
-    return size
+    if locator[:4] == b"PK\x06\x07":
+        before = start + at - 20 - 56
+        for end in {before, int.from_bytes(locator[8:16], "little")}:
+            file.seek(min(max(0, end), length))
+            record = file.read(56)
+            if record[:4] == b"PK\x06\x06":
+                yield int.from_bytes(record[40:48], "little"), end
+                if end == before and size == 0xFFFFFFFF:  # refers to that record
+                    size = 0
+    yield size, start + at

@@ -47,6 +47,14 @@ def test_names_never_lead_out_of_the_spool(tmp_path: Path) -> None:
     assert all("\n" not in source.name and ".." not in source.name for source in found)
 
 
+def test_names_as_people_write_them_are_kept(tmp_path: Path) -> None:
+    names = ["9.41\u202fAM.png", "\u5bb6\u3000\u5199.png", "\U0001f468\u200d\U0001f469.png", "a\u00a0b.png"]
+    found = from_uploads([File(name, b"1") for name in names], Settings())
+    assert [source.name for source in found] == sorted(names)
+    (turned,) = from_uploads([File("a\u202egnp.exe\ud800\u2028.png", b"1")], Settings(), folder=tmp_path)
+    assert turned.name == "a\ufffdgnp.exe\ufffd\ufffd.png"
+
+
 def test_spooled_and_in_memory_uploads_agree(tmp_path: Path) -> None:
     files = [File("set.zip", archive({"real/a.png": picture(), "fake/b.png": picture(seed=1)})), File("c.png", b"3")]
     memory = [(source.name, source.read()) for source in from_uploads(files, Settings())]

@@ -7,7 +7,9 @@ import os
 import pickle
 import stat
 import struct
+import threading
 import tracemalloc
+import unicodedata
 import zipfile
 from pathlib import Path
 
@@ -26,6 +28,7 @@ from model.sources import (
     from_glob,
     from_path,
     from_zip,
+    printable,
 )
 
 
@@ -89,6 +92,19 @@ def test_links_out_of_the_folder_are_refused_and_links_inside_are_followed(tmp_p
 def test_a_pipe_is_neither_listed_nor_read(tmp_path):
     os.mkfifo(tmp_path / "pipe.jpg")
     assert reasons(from_folder(tmp_path)) == {"pipe.jpg": "not a regular file"}
+    errors = []
+
+    def read():
+        for attempt in (Source("pipe.jpg", tmp_path / "pipe.jpg").read, lambda: from_zip(tmp_path / "pipe.jpg")):
+            try:
+                attempt()
+            except SourceError as error:
+                errors.append(str(error))
+
+    reading = threading.Thread(target=read, daemon=True)  # nobody ever writes
+    reading.start()
+    reading.join(30)
+    assert errors == ["pipe.jpg: is not a regular file. Name an image file or a ZIP archive."] * 2
 
 
 @pytest.mark.skipif(os.name == "nt" or os.geteuid() == 0, reason="permissions do not bind this user")
@@ -108,6 +124,50 @@ def test_names_are_shown_in_valid_utf8_on_one_line(tmp_path):
     source.name.encode("utf-8")
     assert source.name == "bad\ufffd\ufffdname.jpg"
     assert source.read() == b"x"
+
+
+ORDINARY = [
+    "Screenshot 2024-01-01 at 9.41.00\u202fAM.png",  # as macOS writes the time
+    "\u5bb6\u65cf\u3000\u5199\u771f.jpg",  # with an ideographic space
+    "avant\u00a0: apr\u00e8s.jpg",
+    "\u0645\u06cc\u200c\u062e\u0648\u0627\u0647\u0645.jpg",  # Persian, with a non-joiner
+    "\U0001f468\u200d\U0001f469\u200d\U0001f467.jpg",  # an emoji of three, joined
+    "soft\u00adhyphen.jpg",
+    "own\ue000sign.jpg",
+]
+
+
+@pytest.mark.parametrize("name", ORDINARY)
+def test_ordinary_names_stay_as_they_are(tmp_path, name):
+    (tmp_path / name).write_bytes(b"x")
+    assert [source.name for source in from_folder(tmp_path)] == [name]
+    assert [source.name for source in from_zip(make_zip(tmp_path / "x.zip", [(name, b"x")]))] == [name]
+
+
+@given(
+    st.characters(categories=["Cc", "Cs", "Zl", "Zp"]) | st.sampled_from("\u061c\u200e\u200f\u202a\u202e\u2066\u2069")
+)
+def test_what_breaks_lines_or_turns_them_round_is_not_shown(character):
+    assert printable(f"a{character}b") == "a\N{REPLACEMENT CHARACTER}b"
+
+
+@given(st.text(st.characters(categories=["L", "M", "N", "P", "S", "Zs", "Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"])))
+def test_what_is_shown_is_unicode_on_one_line(name):
+    shown = printable(name)
+    shown.encode()
+    assert len(shown) == len(name) and len(shown.splitlines()) <= 1
+    assert printable(shown) == shown
+    assert not {unicodedata.bidirectional(one) for one in shown} & {
+        "LRE",
+        "LRO",
+        "RLE",
+        "RLO",
+        "PDF",
+        "LRI",
+        "RLI",
+        "FSI",
+        "PDI",
+    }
 
 
 def folder_of(path, names):
@@ -291,6 +351,52 @@ def test_a_directory_that_claims_to_be_huge_is_refused_before_it_is_parsed(tmp_p
         from_zip(path)
 
 
+def ends(count, kind):
+    """An archive of so many members, with its end record written in one of the ways that readers understand."""
+    buffer = io.BytesIO()
+    make_zip(buffer, [(f"{number}.jpg", b"x") for number in range(count)])
+    data = bytearray(buffer.getvalue())
+    at = len(data) - 22
+    size, offset = struct.unpack("<II", data[at + 12 : at + 20])
+    if kind == "comment":
+        data[at + 20 :] = struct.pack("<H", 5) + b"hello"
+    elif kind == "a signature in the offset":
+        data[at + 16 : at + 20] = b"PK\x05\x06"
+    elif kind != "plain":
+        record = struct.pack("<4sQHHIIQQQQ", b"PK\x06\x06", 44, 45, 45, 0, 0, count, count, size, offset)
+        end = bytearray(data[at:])
+        end[8:20] = b"\xff" * 12
+        before = b""
+        if kind == "ZIP64, and the locator leads to another record":
+            before = struct.pack("<4sQHHIIQQQQ", b"PK\x06\x06", 44, 45, 45, 0, 0, 1, 1, 46, 0)
+        members, directory = data[:offset], data[offset:at]
+        where = len(members) if before else at
+        locator = struct.pack("<4sIQI", b"PK\x06\x07", 0, where, 1)
+        data = members + before + directory + record + locator + end
+    return bytes(data)
+
+
+ENDS = [
+    "plain", "comment", "a signature in the offset", "ZIP64", "ZIP64, and the locator leads to another record",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", ENDS)
+def test_members_are_counted_before_the_directory_is_parsed(tmp_path, monkeypatch, kind):
+    path, data = tmp_path / "x.zip", ends(5, kind)
+    path.write_bytes(data)
+    monkeypatch.setattr(zipfile, "ZipFile", None)  # parsing would fail otherwise than with a SourceError
+    for file in (path, io.BytesIO(data)):
+        with pytest.raises(SourceError, match="holds 5 files; at most 4 are accepted"):
+            from_zip(file, ZipLimits(max_members=4))
+
+
+@pytest.mark.parametrize("kind", ["plain", "comment", "ZIP64"])
+def test_as_many_members_as_are_allowed_are_read(kind):
+    found = from_zip(io.BytesIO(ends(4, kind)), ZipLimits(max_members=4))
+    assert [source.read() for source in found] == [b"x"] * 4
+
+
 def test_a_member_that_lies_about_its_size_is_an_error_not_a_flood(tmp_path):
     path = make_zip(tmp_path / "x.zip", [("a.jpg", bytes(2**20))])
     data = bytearray(path.read_bytes())
@@ -345,10 +451,25 @@ def test_damaged_archives_never_raise_anything_else(noise, at):
         pass
 
 
-def test_names_that_differ_only_by_separator_are_one(tmp_path):
-    found = from_zip(make_zip(tmp_path / "x.zip", [("a/b.jpg", b"1"), ("a\\b.jpg", b"2")]))
-    assert [source.name for source in found] == ["a/b.jpg"]
-    assert "twice" in found.skipped[0][1]
+@pytest.mark.filterwarnings("ignore:Duplicate name")
+@pytest.mark.parametrize("names", [("a/b.jpg", "a\\b.jpg"), ("a/b.jpg", "a/b.jpg")])
+def test_of_members_with_one_name_none_is_used(tmp_path, names):
+    members = [(names[0], b"1"), (names[1], b"2"), ("good.jpg", b"good")]
+    found = from_zip(make_zip(tmp_path / "x.zip", members))
+    assert [(source.name, source.read()) for source in found] == [("good.jpg", b"good")]
+    assert found.skipped == [("a/b.jpg", "its name occurs 2 times in the archive; none of them is used")] * 2
+
+
+@pytest.mark.filterwarnings("ignore:Duplicate name")
+@pytest.mark.parametrize("order", [1, -1])
+def test_a_bomb_does_not_hide_behind_a_small_member_of_its_name(tmp_path, order):
+    members = [("a.png", b"x"), ("a.png", bytes(8 * 2**20))][::order]
+    found = from_zip(make_zip(tmp_path / "x.zip", [*members, ("good.jpg", b"good")]))
+    assert [source.name for source in found] == ["good.jpg"]
+    assert [name for name, _ in found.skipped] == ["a.png", "a.png"]
+    assert "occurs 2 times" in found.skipped[0][1] and "times its size" in found.skipped[1][1]
+    with pytest.raises(SourceError, match=r"decompression bomb: a\.png unpacks to"):
+        from_zip(make_zip(tmp_path / "x.zip", [*members, ("z.txt", b"")]))
 
 
 def test_missing_member_and_missing_archive(tmp_path):
@@ -379,3 +500,13 @@ def test_a_pattern_names_every_file_once_and_follows_no_link(tmp_path):
     for wrong in (f"{tmp_path}/p/*/../*.jpg", f"{tmp_path}/p/*.gif", f"{tmp_path}/gone/*"):
         with pytest.raises(SourceError):
             from_glob(wrong)
+
+
+def test_a_pattern_sorts_as_a_folder_does(tmp_path):
+    for name in ("a/1.png", "a-b/1.png", "a b/1.png", "a.png", "a/z.txt", "a-b/z.txt"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(b"x")
+    listed, matched = from_folder(tmp_path), from_glob(f"{tmp_path}/**/*")
+    assert [source.name for source in matched] == [source.name for source in listed]
+    assert [source.name for source in matched] == ["a b/1.png", "a-b/1.png", "a.png", "a/1.png"]
+    assert matched.skipped == listed.skipped
