@@ -4,7 +4,8 @@ Every judged image is appended as one line to `OUT.journal` at once. When all ar
 order of the sources and takes the place of OUT in one step. A run that resumes takes over what the journal, or a
 finished table, already says about unchanged files. The last bits of a score may depend on what shares its batch; so a
 journal is taken over up to its last complete batch, and the table comes out the same to the last byte, `elapsed_ms`
-aside.
+aside. That holds for the local engine alone: with Ray (`model.cluster`) batches depend on the number of workers and the
+journal has the order in which they finish, so that the last bits of a score may differ after a resume.
 
 What is known of images from elsewhere (`known`) goes into the journal first and belongs to no batch. These rows are
 those of the table they come from to the last bit; the others are judged in batches without them. The last bits of a

@@ -3,6 +3,9 @@
 `ClusterDetector` takes the place of a `Detector` in `model.bulk.run`, which keeps the journal, resumes and writes the
 table as always. Workers get paths, never pixels, and send back rows of the table; a checkpoint is loaded once per
 process, by its path and digest, which must be the same on every machine.
+
+Batches depend here on the number of workers, and the journal has the order in which they finish. So, other than with
+the local engine, the last bits of a score may differ between two runs, and after a resume.
 """
 
 from __future__ import annotations
@@ -20,7 +23,7 @@ import numpy as np
 from model.calibration import Thresholds
 from model.detector import Detector, Readable
 from model.remote import RemoteSource, is_url
-from model.sources import Source
+from model.sources import Archive, Source
 
 _TASK = 128  # images per task, at most: large enough for full batches, small enough that little is lost with a worker
 _STORE_BYTES = 256 * 2**20  # rows are small; Ray would reserve a third of the memory
@@ -138,13 +141,17 @@ class _Worker:
         if self.detector.checkpoint.sha256 != sha256:
             raise ClusterError(f"{path} is another checkpoint on this machine. Put the same file on every machine.")
         self.batch_size = batch_size
+        self.archives: dict[Path, Archive] = {}  # those of the last batch: opening one reads its whole directory
 
     def __call__(self, batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        items = [tuple(map(str, item)) for item in zip(batch["name"], batch["location"], batch["member"], strict=True)]
+        packed = {Path(location) for _, location, member in items if member}
+        self.archives = {location: self.archives.get(location) or Archive(location) for location in packed}
         sources = [
-            RemoteSource(str(name), str(location))
-            if is_url(str(location))
-            else Source(str(name), Path(str(location)), str(member) or None)
-            for name, location, member in zip(batch["name"], batch["location"], batch["member"], strict=True)
+            RemoteSource(name, location)
+            if is_url(location)
+            else Source(name, Path(location), member or None, self.archives.get(Path(location)))
+            for name, location, member in items
         ]
         results = list(self.detector.classify_many(sources, batch_size=self.batch_size))
         return {

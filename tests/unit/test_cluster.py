@@ -5,7 +5,8 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
-from collections.abc import Callable, Iterator
+import zipfile
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -13,8 +14,8 @@ import pandas as pd
 import pytest
 
 from model import bulk, cluster
-from model.detector import Detector
-from model.sources import MemorySource, Source
+from model.detector import Detector, Readable
+from model.sources import MemorySource, Source, from_zip
 
 IMAGES = 6
 
@@ -101,6 +102,49 @@ def test_a_worker_refuses_another_checkpoint(tiny_checkpoint: Path) -> None:
         )
 
 
+def worker_of(detector: Detector) -> cluster._Worker:
+    return cluster._Worker(
+        path=str(detector.checkpoint.path),
+        sha256=detector.checkpoint.sha256,
+        thresholds=vars(detector.thresholds),
+        runtime=detector.runtime,
+        batch_size=16,
+    )
+
+
+def batch_of(sources: Sequence[Readable]) -> dict[str, np.ndarray]:
+    items = [cluster._described(source) for source in sources]
+    return {key: np.array([item[key] for item in items], dtype=object) for key in ("name", "location", "member")}
+
+
+def test_a_worker_opens_an_archive_once_and_keeps_those_that_it_needs(
+    tiny_checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import torch
+
+    monkeypatch.setattr(torch, "set_num_threads", lambda count: None)
+    found = []
+    for name in ("a", "b"):
+        with zipfile.ZipFile(tmp_path / f"{name}.zip", "w") as archive:
+            for number in range(4):
+                archive.writestr(f"{number}.jpg", b"\xff\xd8 not a picture")
+        found.append(from_zip(tmp_path / f"{name}.zip"))
+    worker = worker_of(Detector.load(tiny_checkpoint))
+    opened: list[object] = []
+
+    class Opened(zipfile.ZipFile):
+        def __init__(self, file: Path) -> None:
+            opened.append(file)
+            super().__init__(file)
+
+    monkeypatch.setattr(zipfile, "ZipFile", Opened)
+    for part in (found[0][:2], found[0][2:], found[1][:2], found[1][2:]):
+        rows = [json.loads(rows)[0] for rows in worker(batch_of(part))["rows"]]
+        assert [row["reason"] for row in rows] == ["unknown_format"] * 2
+    assert opened == [tmp_path / "a.zip", tmp_path / "b.zip"]
+    assert list(worker.archives) == [tmp_path / "b.zip"]
+
+
 def test_a_worker_gives_the_rows_of_the_local_engine(
     sources: list[Source], tiny_checkpoint: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -108,16 +152,7 @@ def test_a_worker_gives_the_rows_of_the_local_engine(
 
     monkeypatch.setattr(torch, "set_num_threads", lambda count: None)
     detector = Detector.load(tiny_checkpoint)
-    worker = cluster._Worker(
-        path=str(tiny_checkpoint),
-        sha256=detector.checkpoint.sha256,
-        thresholds=vars(detector.thresholds),
-        runtime=detector.runtime,
-        batch_size=16,
-    )
-    items = [cluster._described(source) for source in sources]
-    batch = {key: np.array([item[key] for item in items], dtype=object) for key in ("name", "location", "member")}
-    out = worker(batch)
+    out = worker_of(detector)(batch_of(sources))
     assert list(out["name"]) == [source.name for source in sources]
     judged = cluster._Judged(str(out["name"][0]), json.loads(out["rows"][0]))
     (row,), (expected,) = judged.rows(), next(iter(detector.classify_many(sources[:1]))).rows()
