@@ -240,7 +240,7 @@ def _table(job_id: str, review: Review, rows: np.ndarray, groups: Groups | None)
             hide_index=True,
             row_height=52,
             height=min(640, 52 * len(frame) + 40),
-            key=_name("table", job_id),
+            key=_name(f"table{crc32(rows.tobytes()):x}", job_id),  # what is selected is so of these rows alone
             on_select="rerun",
             selection_mode="single-row-required",
             selection_default={"selection": {"rows": [0]}},

@@ -264,6 +264,17 @@ def test_another_choice_begins_at_its_first_page(app_home: Path, monkeypatch: py
     assert [caption.help for caption in app.caption if caption.help] == ["0.png", "1.png", "2.png"]
 
 
+def test_a_selection_does_not_pass_to_the_picture_that_takes_its_place(app_home: Path) -> None:
+    run = keep(family(), [0.9, 0.7, 0.1, 0.2])
+    app = visit(run)
+    app.session_state[app.dataframe[-1].key] = {"selection": {"rows": [1]}}
+    app.run()
+    assert "**a/smaller.jpg**" in text_of(app)
+    app.selectbox(key=f"order_{run.id}").select("Least suspicious").run()
+    assert names(app) == ["other.png", "copy.png", "smaller.jpg", "first.png"]
+    assert "**b/other.png**" in text_of(app) and "**b/copy.png**" not in text_of(app)
+
+
 def test_a_picture_that_is_gone_leaves_its_card(app_home: Path) -> None:
     run = keep(family(), [0.9, 0.7, 0.1, 0.2])
     (run.uploads / "2.bin").unlink()
