@@ -9,6 +9,10 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --constr
 APP := .venv/.app-installed
 DEV := .venv/.dev-installed
 
+# Where the Python of .venv has gone, all that was installed for it is to be installed anew. Said before make looks at
+# the marks, as it does not look at them a second time.
+$(shell test -x $(BIN)/python || rm -f $(APP) $(DEV))
+
 .PHONY: app test lint bench docs format coverage lock sbom clean
 .DEFAULT_GOAL := app
 
@@ -53,7 +57,7 @@ clean:
 		"Install it, or name it: make PYTHON=/path/to/python3.12" >&2; exit 1; }
 	@"$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Reality Check needs Python 3.11" \
 		"or newer; $(PYTHON) is $$("$(PYTHON)" --version 2>&1 || echo missing)." >&2; exit 1; }
-	"$(PYTHON)" -m venv .venv || { echo "The environment could not be made. On Debian and Ubuntu install" \
+	"$(PYTHON)" -m venv --clear .venv || { echo "The environment could not be made. On Debian and Ubuntu install" \
 		"python3-venv." >&2; rm -rf .venv; exit 1; }
 
 $(APP): requirements.txt constraints.txt pyproject.toml | .venv/bin/python
