@@ -14,10 +14,9 @@ from PIL import Image
 from dashboard import words
 from dashboard.overlay import boxed, overlay
 from model import packet, typical
-from model.calibration import verdict
 from model.checkpoint import CheckpointError
 from model.detector import Detector
-from model.faithfulness import Faithfulness, assess, whereabouts
+from model.faithfulness import Faithfulness, assess, margin, whereabouts
 from model.imaging import ImageError, decode
 from model.redelivery import Redelivered, redeliver
 from model.results import FaceResult, ImageResult
@@ -142,7 +141,7 @@ class Examination:
         if index is None or face is None:
             return []
         where = whereabouts(face)
-        alarm = words.background_alarm(without_background(self.detector, face), face.verdict)
+        alarm = margin_alarm(self.detector, face)
         found = [words.evidence_lies(where), *([] if alarm is None else [alarm])]
         if self.usual is not None:
             found.append(words.unusual(self.usual, face.ledger))
@@ -181,10 +180,10 @@ class Examination:
         return self._kept[key]
 
 
-def without_background(detector: Detector, face: FaceResult) -> str:
-    """The verdict that an examined face's score gives without the background's part of it."""
-    p_fake = detector.checkpoint.calibration.probability((face.logit or 0.0) - face.ledger["background"])
-    return verdict(p_fake, detector.thresholds)
+def margin_alarm(detector: Detector, face: FaceResult) -> str | None:
+    """What to beware of where the verdict on an examined face hangs on little; None where it does not."""
+    calibration, thresholds = detector.checkpoint.calibration, detector.thresholds
+    return words.margin_alarm(margin(face.ledger, face.logit or 0.0, face.verdict, calibration, thresholds))
 
 
 def examine(detector: Detector, picture: Picture) -> Examination:

@@ -14,11 +14,11 @@ from model import metrics, quality
 from model.accuracy import leave_one_out, unseen_fake, unseen_real
 from model.calibration import FAKE, INCONCLUSIVE, NOT_APPLICABLE, REAL, Thresholds
 from model.checkpoint import CheckpointInfo
-from model.faithfulness import Faithfulness, Whereabouts
+from model.faithfulness import Faithfulness, Margin, Whereabouts
 from model.regions import LABELS
 from model.results import ImageResult
 from model.tiers import TIERS
-from model.typical import Band, Typical
+from model.typical import Band, Typical, Unusual
 from model.what_if import WithoutRegion
 
 HONEST_USE = (
@@ -33,13 +33,12 @@ CAM_CAVEAT = (
     "Maps of the Grad-CAM family are stretched to their own maximum and keep only evidence toward AI-generated: they "
     "glow on every picture, a real photograph included. They show where, never how much. They are here for comparison."
 )
-CONSISTENT = {
-    FAKE: "The examined face is consistent with an AI-generated picture: this detector found traces of image "
-    "generators that it was trained on.",
-    REAL: "The examined face is consistent with a real photograph: this detector found none of the traces of image "
-    "generators that it was trained on. A generator that it does not know may leave none either.",
-    INCONCLUSIVE: "The examined face is consistent with either: it gives evidence in both directions, and the "
-    "probability lies between the two thresholds.",
+RESEMBLES = {
+    FAKE: "To this detector, {face} resembles faces of image generators more than photographs, beyond its upper "
+    "threshold. Some photographs do so too.",
+    REAL: "To this detector, {face} resembles photographs more than faces of image generators, below its lower "
+    "threshold. Generated faces can do so too, of generators that it knows and more often of others.",
+    INCONCLUSIVE: "The probability of {face} lies between the two thresholds: this detector does not decide.",
 }
 BACKGROUND_CAVEAT = (
     "Cells see beyond their own place, in a transformer the whole picture, so that this need not be evidence against "
@@ -103,15 +102,11 @@ def rate(value: float) -> str:
 
 
 def summary(result: ImageResult) -> str:
-    """One sentence that says what was found."""
+    """What was found, in a sentence or two."""
     if result.verdict == NOT_APPLICABLE:
         return quality.explain(result.reason, result.error) or "This picture cannot be judged."
-    face = "The face" if len(result.faces) == 1 else f"Face {(result.deciding_face or 0) + 1} of {len(result.faces)}"
-    if result.verdict == FAKE:
-        return f"{face} shows traces of image generators that this detector knows."
-    if result.verdict == REAL:
-        return f"{face} shows this detector none of the traces of image generators that it knows."
-    return f"{face} gives evidence in both directions; the probability lies between the two thresholds."
+    face = "the face" if len(result.faces) == 1 else f"face {(result.deciding_face or 0) + 1} of {len(result.faces)}"
+    return RESEMBLES[result.verdict].format(face=face)
 
 
 def signed(value: float, digits: int = 2) -> str:
@@ -134,21 +129,30 @@ def nine_in_ten(band: Band) -> str:
 
 
 def unusual(usual: Typical, ledger: Mapping[str, float], most: int = 3) -> str:
-    """Which regions are unusual for a real face, and what that is worth."""
+    """Which regions are unusual for a real face and to which side, and how often faces have one toward generated."""
     found = usual.unusual(ledger)
-    if found:
-        parts = [
-            f"{LABELS[one.region].lower()} {signed(one.value)} (nine in ten: {nine_in_ten(one.band)})"
-            for one in found[:most]
-        ]
-        more = f", and {count(len(found) - most, 'more part')}" if len(found) > most else ""
-        outcome = f"Unusual for a real face: {', '.join(parts)}{more}."
-    else:
-        outcome = "No part is unusual for a real face: each lies where it does in nine of ten."
-    return (
-        f"{outcome} Of 100 real faces {usual.outside_real * 100:.0f} have an unusual part, of 100 AI-generated ones "
-        f"{usual.outside_fake * 100:.0f} (measured on {usual.n_real} and {usual.n_fake} faces)."
-    )
+    above, below = [one for one in found if one.above], [one for one in found if not one.above]
+    outcomes = [
+        f"{kind} than in 95 of 100 real faces: {_bands(ones, most)}."
+        for kind, ones in (("More like a generated face", above), ("More like a photograph", below))
+        if ones
+    ] or ["No part is unusual for a real face: each lies where it does in nine of ten."]
+    if usual.above_real is not None and usual.above_fake is not None:
+        outcomes.append(
+            f"A part that is more like a generated face than in 95 of 100 real ones is found in "
+            f"{percent(usual.above_real, 0)} of real faces and {percent(usual.above_fake, 0)} of AI-generated ones "
+            f"(measured on {usual.n_real} and {usual.n_fake})."
+        )
+    return " ".join(outcomes)
+
+
+def _bands(found: Sequence[Unusual], most: int) -> str:
+    parts = [
+        f"{LABELS[one.region].lower()} {signed(one.value)} (nine in ten: {nine_in_ten(one.band)})"
+        for one in found[:most]
+    ]
+    more = f", and {count(len(found) - most, 'more part')}" if len(found) > most else ""
+    return f"{', '.join(parts)}{more}"
 
 
 def evidence_lies(where: Whereabouts) -> str:
@@ -164,30 +168,33 @@ def evidence_lies(where: Whereabouts) -> str:
     )
 
 
-def background_alarm(without: str, verdict: str) -> str | None:
-    """What to beware of where the background decided; None where it did not.
+def margin_alarm(found: Margin) -> str | None:
+    """What to beware of where a verdict hangs on the background, or on any of several parts; None where it does not.
 
-    Parameters
-    ----------
-    without, verdict : str
-        The verdict that the score gives without the background's part of it, and the one that was given.
+    >>> margin_alarm(Margin({"nose": "real", "jaw": "inconclusive"}, background_decides=False))
+    'The verdict hangs on a narrow margin: it would change without the score of any one of these: nose, jaw and chin.'
     """
-    if without == verdict:
+    if found.background_decides:
+        return (
+            "The background decided: no part on its side weighs more, and without its part of the score the verdict "
+            f"would be {VERDICTS[found.turning['background']].title}. {BACKGROUND_CAVEAT}"
+        )
+    if len(found.turning) < 2:
         return None
-    return (
-        f"The background decided: without its part of the score the verdict would be {VERDICTS[without].title}. "
-        f"{BACKGROUND_CAVEAT}"
-    )
+    parts = ", ".join(LABELS[name].lower() for name in found.turning)
+    return f"The verdict hangs on a narrow margin: it would change without the score of any one of these: {parts}."
 
 
 def what_if(verdict: str, moves: Sequence[WithoutRegion]) -> str:
-    """What taking parts of the face away did to its verdict."""
+    """What filling parts of the face in did to its verdict."""
     changed = [LABELS[entry.region].lower() for entry in moves if entry.verdict != verdict]
     most = max(moves, key=lambda entry: abs(entry.move), default=None)
     if most is None:
         return "No part of the face could be taken away."
     outcome = (
-        f"The verdict changes without: {', '.join(changed)}." if changed else "No single part decides the verdict."
+        f"The verdict changes where one of these is filled in: {', '.join(changed)}."
+        if changed
+        else "The verdict stays whichever part is filled in."
     )
     return (
         f"{outcome} Filling in moves the score most at: {LABELS[most.region].lower()} ({signed(most.move)} log-odds); "
@@ -197,12 +204,15 @@ def what_if(verdict: str, moves: Sequence[WithoutRegion]) -> str:
 
 def map_is_faithful(found: Faithfulness) -> str:
     """What the removal test says of a map."""
-    if found.beats_random and found.beats_centre:
-        outcome = "The map points at what moves the score."
-    elif found.beats_random:
-        outcome = "The map is better than chance, but no better than pointing at the centre."
+    randoms = f"all of {count(len(found.random), 'random map')}"
+    if found.road <= 0:
+        outcome = "What the map calls relevant does not move the score as it says: do not rely on where it points."
+    elif not found.beats_random:
+        outcome = f"The map did not score above {randoms}: do not rely on where it points."
+    elif not found.beats_centre:
+        outcome = f"The map scored above {randoms}, but not above the centre: it may show no more than where faces are."
     else:
-        outcome = "The map is no better than chance here: do not rely on where it points."
+        outcome = f"The map scored above {randoms} and the centre."
     return (
         f"{outcome} Taking away what it calls relevant counts {signed(found.road)} log-odds (ROAD); by random maps "
         f"{signed(found.road_random)}, by a map of the centre {signed(found.centre.road)}."
@@ -236,8 +246,13 @@ def threshold_note(thresholds: Thresholds) -> str:
     )
 
 
+def error_heading(verdict: str) -> str:
+    """What stands over `stated_error_rates`: they are of the detector, not of the verdict at hand."""
+    return "How often it does not decide" if verdict == INCONCLUSIVE else "How often the detector errs"
+
+
 def stated_error_rates(info: CheckpointInfo, verdict: str, thresholds: Thresholds) -> str:
-    """How often a verdict like this one is wrong, from the figures in the checkpoint's header.
+    """How often the detector errs in the way that this verdict may be wrong, by the figures in the checkpoint's header.
 
     For `fake`, photographs that are wrongly flagged; for `real`, generated faces that are called real; for
     `inconclusive` and `not_applicable`, how often that is the answer. Sources that were not in training come before
@@ -257,7 +272,7 @@ def stated_error_rates(info: CheckpointInfo, verdict: str, thresholds: Threshold
     """
     measured = info.header["metrics"]
     if verdict == FAKE:
-        rates = _false_alarms(measured)
+        rates = _false_alarms(measured, info.thresholds.fpr)
     elif verdict == REAL:
         rates = _missed(measured)
     elif verdict == INCONCLUSIVE:
@@ -268,14 +283,26 @@ def stated_error_rates(info: CheckpointInfo, verdict: str, thresholds: Threshold
         return NO_ERROR_RATE
     own = (thresholds.real, thresholds.fake) == (info.thresholds.real, info.thresholds.fake)
     moved = "" if own else " This holds for the checkpoint's own thresholds, not for those set by hand."
-    return f"{rates}{moved} From the card of {info.name} on the Models page."
+    unlike = f" {_NOT_THIS_VERDICT}" if verdict == FAKE else ""
+    return f"{rates}{moved}{unlike} From the card of {info.name} on the Models page."
 
 
-def _false_alarms(measured: Mapping[str, Any]) -> str:
+_NOT_THIS_VERDICT = (
+    "That is not the chance that this verdict is wrong, which also depends on how common AI-generated pictures are "
+    "where this one was found."
+)
+
+
+def _false_alarms(measured: Mapping[str, Any], limit: float | None) -> str:
+    """`limit` is the rate that the threshold was set for; None where it is not stated."""
     if unseen := _worst_tier(unseen_real(measured)):
         tier, found = unseen
         wrongly = of_hundred(found["mean"], "wrongly flagged as AI-generated at this setting")
-        return f"Of 100 photographs of kinds it never saw in training{_DEGRADED[tier]}, {wrongly}."
+        within = "on these very photographs" if limit is None else f"so that at most {rate(limit)} of these are flagged"
+        return (
+            f"Of 100 photographs of sources left out of training{_DEGRADED[tier]}, {wrongly}. The threshold was set "
+            f"{within}: expect more of others."
+        )
     tested = _tested(measured, "fpr")
     if not tested:
         return ""

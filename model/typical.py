@@ -24,7 +24,7 @@ from model.imaging import SUFFIXES
 from model.regions import REGIONS
 from model.sources import Source
 
-FORMAT = 2
+FORMAT = 3  # 2 had counts on both sides of the band together, which are not read
 QUANTILES = (5, 25, 50, 75, 95)  # percent
 MIN_FACES = 20  # of a label, below which its quantiles say nothing
 
@@ -57,6 +57,11 @@ class Unusual:
     value: float
     band: Band
 
+    @property
+    def above(self) -> bool:
+        """Whether it brings more: it is more like a generated face, else more like a photograph."""
+        return self.value > self.band.p95
+
 
 @dataclass(frozen=True)
 class Typical:
@@ -66,9 +71,9 @@ class Typical:
     ----------
     real, fake : mapping of str to Band
         By region.
-    outside_real, outside_fake : float
-        Share in [0, 1] of the faces that have a region outside the band from the 5th to the 95th percentile of real
-        faces: what finding one is worth.
+    above_real, above_fake : float or None
+        Share in [0, 1] of the faces that have a region above the 95th percentile of real faces: what finding one is
+        worth. None where that was not counted.
     n_real, n_fake : int
         Faces measured.
     """
@@ -77,8 +82,8 @@ class Typical:
     checkpoint_sha256: str
     real: Mapping[str, Band]
     fake: Mapping[str, Band]
-    outside_real: float
-    outside_fake: float
+    above_real: float | None
+    above_fake: float | None
     n_real: int
     n_fake: int
 
@@ -109,13 +114,13 @@ def load(checkpoint: CheckpointInfo | str | Path | None = None) -> Typical | Non
     path = path_of(info)
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-        if content["format"] != FORMAT or content["checkpoint_sha256"] != info.sha256:
+        if content["format"] not in (2, FORMAT) or content["checkpoint_sha256"] != info.sha256:
             return None
         bands = {
             label: {name: Band(*(float(value) for value in content[label][name])) for name in REGIONS}
             for label in ("real", "fake")
         }
-        outside = float(content["outside"]["real"]), float(content["outside"]["fake"])
+        above = [float(content["above"][label]) if content["format"] == FORMAT else None for label in ("real", "fake")]
         counts = int(content["n_real"]), int(content["n_fake"])
     except FileNotFoundError:
         return None
@@ -123,7 +128,7 @@ def load(checkpoint: CheckpointInfo | str | Path | None = None) -> Typical | Non
         raise CheckpointError(
             f"{path.name}: is damaged ({error}). Write it again with python -m model.typical."
         ) from error
-    return Typical(info.name, info.sha256, bands["real"], bands["fake"], *outside, *counts)
+    return Typical(info.name, info.sha256, bands["real"], bands["fake"], *above, *counts)
 
 
 def measure(detector: Detector, folder: Path, count: int) -> dict[str, Any]:
@@ -161,10 +166,9 @@ def measure(detector: Detector, folder: Path, count: int) -> dict[str, Any]:
             name: [round(float(value), 5) for value in quantiles]
             for name, quantiles in zip(REGIONS, np.percentile(measured[label], QUANTILES, axis=0).T, strict=True)
         }
-    low, high = np.percentile(measured["real"], (QUANTILES[0], QUANTILES[-1]), axis=0)
-    content["outside"] = {
-        label: round(float(((values < low) | (values > high)).any(axis=1).mean()), 4)
-        for label, values in measured.items()
+    high = np.percentile(measured["real"], QUANTILES[-1], axis=0)
+    content["above"] = {
+        label: round(float((values > high).any(axis=1).mean()), 4) for label, values in measured.items()
     }
     return content
 

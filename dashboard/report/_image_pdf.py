@@ -41,7 +41,7 @@ def render(report: ImageReport, note: str, footer: str) -> bytes:
     _fonts()
     buffer = io.BytesIO()
     canvas = Canvas(buffer, pagesize=A4, invariant=1)
-    canvas.setTitle(f"{_plain(report.name)}: {report.verdict}")
+    canvas.setTitle(f"{_plain(report.name)}: the detector's verdict is {report.verdict}")
     canvas.setAuthor("Reality Check")
     canvas.setSubject(report.title)
     frame = Frame(MARGIN, MARGIN, WIDTH, A4[1] - 2 * MARGIN, 0, 0, 0, 0)
@@ -140,8 +140,11 @@ def _heading(text: str) -> Paragraph:
 def _verdict(report: ImageReport, body: ParagraphStyle, muted: ParagraphStyle) -> Table:
     probability = f"Probability of AI-generated: {report.probability}" if report.probability else ""
     title = _row(
-        [_text("", _style(15, leading=19), report.verdict), _text(probability, _style(9.4, leading=21))],
-        [0.36, 0.64],
+        [
+            _text("", _style(13, leading=17), f"The detector's verdict: {report.verdict}"),
+            _text(probability, _style(9.4, leading=19)),
+        ],
+        [0.61, 0.39],
         width=WIDTH - 4 * mm,
     )
     lines = [
@@ -149,10 +152,10 @@ def _verdict(report: ImageReport, body: ParagraphStyle, muted: ParagraphStyle) -
         Spacer(0, 1 * mm),
         _text(report.statement, _style(8.6)),
         Spacer(0, 1 * mm),
-        _text(report.error_rate, body, "How often this is wrong."),
-        Spacer(0, 0.6 * mm),
-        _text(report.thresholds, muted),
     ]
+    if report.error_rate:
+        lines += [_text(report.error_rate, body, f"{report.error_heading}."), Spacer(0, 0.6 * mm)]
+    lines.append(_text(report.thresholds, muted))
     rule = [("LINEBEFORE", (0, 0), (0, -1), 4, HexColor(report.colour)), ("LEFTPADDING", (0, 0), (-1, -1), 4 * mm)]
     return _table([[lines]], colWidths=[WIDTH], style=[*_PADDING, *rule])
 

@@ -6,6 +6,7 @@ Both say the same: `image_report` collects what is on the page, `html` and `pdf`
 from __future__ import annotations
 
 import base64
+import hashlib
 import io
 import unicodedata
 from collections.abc import Sequence
@@ -91,6 +92,8 @@ class ImageReport:
         JPEG with face boxes; None when the file is not a readable image.
     crop, evidence, legend : bytes or None
         PNG; None when no face was examined.
+    error_rate : str
+        Under `error_heading`; empty for a file that is not a readable image.
     facts : sequence of (str, str)
         Names and values of file, detector and versions.
     digest : str or None
@@ -104,6 +107,7 @@ class ImageReport:
     colour: str
     probability: str
     statement: str
+    error_heading: str
     error_rate: str
     thresholds: str
     picture: bytes | None = None
@@ -167,8 +171,11 @@ def image_report(
         verdict=look.title,
         colour=LIGHT.of(result.verdict),
         probability="" if result.p_fake is None else words.percent(result.p_fake),
-        statement=shown(words.CONSISTENT.get(result.verdict) or words.summary(result), 400),
-        error_rate=words.stated_error_rates(detector.checkpoint, result.verdict, result.thresholds),
+        statement=shown(_statement(result), 400),
+        error_heading=words.error_heading(result.verdict),
+        error_rate=""
+        if result.error
+        else words.stated_error_rates(detector.checkpoint, result.verdict, result.thresholds),
         thresholds=words.threshold_note(result.thresholds),
         picture=_picture(data, result),
         crop=crop,
@@ -180,7 +187,7 @@ def image_report(
         ledger_sum="" if face is None else _sum(face),
         stability=_stability(redelivered) if redelivered else None,
         remarks=tuple(remarks),
-        facts=_facts(detector, result),
+        facts=_facts(detector, data, result),
         digest=digest,
     )
 
@@ -248,6 +255,12 @@ _templates.filters |= {"data_uri": data_uri, "signed": words.signed, "percent": 
 _templates.globals["verdicts"] = words.VERDICTS
 
 
+def _statement(result: ImageResult) -> str:
+    """The summary; an error names the file, whose folders are nobody's business."""
+    said = words.summary(result)
+    return said.replace(result.name, plain_name(result.name)) if result.error and result.name else said
+
+
 def _picture(data: bytes, result: ImageResult) -> bytes | None:
     try:
         image = decode(data).pixels
@@ -313,13 +326,13 @@ def _stability(redelivered: Sequence[Redelivered]) -> Stability:
     return Stability(holds(redelivered), [(entry.title, entry.p_fake, entry.verdict) for entry in redelivered])
 
 
-def _facts(detector: Detector, result: ImageResult) -> tuple[tuple[str, str], ...]:
+def _facts(detector: Detector, data: bytes, result: ImageResult) -> tuple[tuple[str, str], ...]:
     here = environment(detector)
     versions = (("torch", "torch"), ("torchvision", "torchvision"), ("Pillow", "pillow"), ("NumPy", "numpy"))
     size = f"{result.width} × {result.height} px, " if result.width else ""
     facts = [
-        ("File", f"{size}{result.format or 'unknown kind'}, {words.size(result.size_bytes)}"),
-        ("SHA-256 of the file", result.sha256 or "not read"),
+        ("File", f"{size}{result.format or 'unknown kind'}, {words.size(len(data))}"),
+        ("SHA-256 of the file", result.sha256 or hashlib.sha256(data).hexdigest()),
         ("Checkpoint", f"{result.checkpoint} ({here['architecture']}), {result.runtime}"),
         ("SHA-256 of it", result.checkpoint_sha256),
         (

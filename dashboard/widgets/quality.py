@@ -5,14 +5,13 @@ from __future__ import annotations
 import streamlit as st
 
 from dashboard import words
-from dashboard.examination import Examination, without_background
+from dashboard.examination import Examination, margin_alarm
 from model.faithfulness import Faithfulness, whereabouts
 
 
 def background_alarm(found: Examination, index: int) -> None:
-    """An alarm if the background decided on an examined face; else nothing."""
-    face = found.result.faces[index]
-    alarm = words.background_alarm(without_background(found.detector, face), face.verdict)
+    """An alarm if the background decided on an examined face, or several parts each could; else nothing."""
+    alarm = margin_alarm(found.detector, found.result.faces[index])
     if alarm is not None:
         st.warning(alarm, icon=":material/warning:")
 
@@ -48,8 +47,8 @@ def _outcome(found: Faithfulness) -> None:
         st.metric(
             "Removal, this map",
             words.signed(found.road),
-            help="ROAD, in log-odds: how much more the score falls when the most relevant pixels are filled "
-            "in than when the least relevant ones are. Zero for a map that knows nothing.",
+            help="ROAD, in log-odds: half of how much more the score falls when the most relevant pixels are filled "
+            "in than when the least relevant ones are. About zero for a map that knows nothing.",
         )
         st.metric("Random maps", words.signed(found.road_random), help="The same by maps that know nothing.")
         st.metric("Centre map", words.signed(found.centre.road), help="By a map that only knows where faces stand.")

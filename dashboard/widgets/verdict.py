@@ -13,13 +13,15 @@ from model import quality
 from model.calibration import Thresholds
 from model.results import FaceResult, ImageResult
 
+CALIBRATED = "Calibrated where half of the pictures are generated. Where fewer are, the same number means less."
+
 
 def verdict_card(result: ImageResult) -> None:
-    """The answer at a glance: verdict, one sentence, probability, what the thresholds mean, and how often it errs."""
+    """The answer at a glance: verdict, what it says, probability, thresholds, and how often the detector errs."""
     look = words.VERDICTS[result.verdict]
     with st.container(border=True):
         st.header(f":{look.colour}[{look.icon} {look.title}]", anchor=False)
-        st.markdown(words.plain(words.summary(result)) if result.error else words.summary(result))
+        _statement(result)
         if result.p_fake is None:
             if result.error is None:
                 error_rates(result.verdict, result.thresholds, result.checkpoint_sha256)
@@ -32,7 +34,7 @@ def verdict_card(result: ImageResult) -> None:
             f"{words.rate(result.thresholds.real)}, AI-generated from {words.rate(result.thresholds.fake)}",
         )
         with st.grid(3, min_column_width=110):
-            st.metric("Probability AI", words.percent(result.p_fake), help="Calibrated probability of AI-generation.")
+            st.metric("Probability AI", words.percent(result.p_fake), help=CALIBRATED)
             st.metric("Faces", str(len(result.faces)), help="The verdict is that of the most suspicious face.")
             st.metric("Prediction time", f"{result.elapsed_ms:,.0f} ms", help="From the file's bytes to the verdict.")
         st.caption(words.threshold_note(result.thresholds))
@@ -40,23 +42,28 @@ def verdict_card(result: ImageResult) -> None:
 
 
 def verdict_line(result: ImageResult) -> None:
-    """The verdict of the picture in words, with its probability and how often such a verdict is wrong."""
+    """The verdict of the picture in words, with its probability and how often the detector errs."""
     look = words.VERDICTS[result.verdict]
     with st.container(border=True):
         with st.container(horizontal=True, vertical_alignment="center", gap="medium"):
             st.subheader(f":{look.colour}[{look.icon} {look.title}]", anchor=False, width="content")
             if result.p_fake is not None:
                 st.markdown(f"Probability of AI-generated **{words.percent(result.p_fake)}**", width="content")
-        statement = words.CONSISTENT.get(result.verdict) or words.summary(result)
-        st.markdown(words.plain(statement) if result.error else statement)
-        error_rates(result.verdict, result.thresholds, result.checkpoint_sha256)
+        _statement(result)
+        if result.error is None:
+            error_rates(result.verdict, result.thresholds, result.checkpoint_sha256)
 
 
 def error_rates(verdict: str, thresholds: Thresholds, checkpoint_sha256: str) -> None:
-    """How often such a verdict of this checkpoint is wrong, as far as it was measured."""
+    """How often this checkpoint errs in the way that such a verdict may be wrong, as far as it was measured."""
     info = next((info for info in resources.checkpoints() if info.sha256 == checkpoint_sha256), None)
     text = words.NO_ERROR_RATE if info is None else words.stated_error_rates(info, verdict, thresholds)
-    st.caption(words.plain(text))
+    st.caption(f"**{words.error_heading(verdict)}.** {words.plain(text)}")
+
+
+def _statement(result: ImageResult) -> None:
+    statement = words.summary(result)
+    st.markdown(words.plain(statement) if result.error else statement)
 
 
 def face_badge(result: FaceResult) -> str:

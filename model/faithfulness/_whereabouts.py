@@ -24,7 +24,7 @@ class Whereabouts:
 
     @property
     def alarm(self) -> bool:
-        """Whether the background decided: it holds more evidence than the face."""
+        """Whether the background holds more evidence than the face."""
         return self.background > self.face
 
 

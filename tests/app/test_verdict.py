@@ -1,4 +1,4 @@
-"""The verdict card: how often such a verdict is wrong stands beside it."""
+"""The verdict card: how often the detector errs stands beside it."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from dashboard import resources, words
 from dashboard.settings import get_settings
 from dashboard.widgets import verdict
 from model.calibration import Thresholds
+from model.detector import Detector
 from model.network import save
 from tests.support import tiny_network
 
@@ -41,14 +42,15 @@ def captions(app: AppTest) -> str:
     return "\n".join(caption.value.replace("\\", "") for caption in app.caption)
 
 
-def test_the_card_says_how_often_such_a_verdict_is_wrong(app_home: Path) -> None:
+def test_the_card_says_how_often_the_detector_errs(app_home: Path) -> None:
     app = app_with(MEASURED, app_home)
     assert app.header[0].value.startswith((":orange", ":blue", ":violet"))
     name = {"orange": "fake", "blue": "real", "violet": "inconclusive"}[app.header[0].value[1:].partition("[")[0]]
     info = resources.checkpoint()
     expected = words.stated_error_rates(info, name, info.thresholds)
     assert expected.startswith("Of 100 ")
-    assert expected in captions(app)
+    assert f"**{words.error_heading(name)}.** {expected}" in captions(app)
+    assert verdict.CALIBRATED in next(metric for metric in app.metric if metric.label == "Probability AI").help
 
 
 def test_the_card_says_when_nothing_was_measured(app_home: Path) -> None:
@@ -77,4 +79,18 @@ def test_rates_are_those_of_the_checkpoint_that_gave_the_verdict(
     assert "about 2 are wrongly flagged" in said[0]
     assert "set by hand" not in said[0]
     assert "set by hand" in said[1]
-    assert said[2] == words.plain(words.NO_ERROR_RATE)
+    assert said[2] == f"**How often the detector errs.** {words.plain(words.NO_ERROR_RATE)}"
+    verdict.error_rates("inconclusive", own.thresholds, own.sha256)
+    assert said[3].startswith("**How often it does not decide.** Of 100 faces")
+
+
+@pytest.mark.parametrize("show", [verdict.verdict_card, verdict.verdict_line])
+def test_a_file_that_cannot_be_read_has_no_error_rate(
+    app_home: Path, monkeypatch: pytest.MonkeyPatch, show: Any
+) -> None:
+    said: list[str] = []
+    save(app_home / "tiny.safetensors", tiny_network(), HEADER | {"metrics": MEASURED})
+    get_settings.cache_clear()
+    monkeypatch.setattr(verdict.st, "caption", said.append)
+    show(Detector.load(app_home / "tiny.safetensors").classify(b"not an image", name="a.png"))
+    assert said == []

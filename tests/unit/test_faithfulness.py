@@ -5,8 +5,20 @@ from PIL import Image
 from scipy.sparse import lil_matrix
 from scipy.sparse.linalg import spsolve
 
+from dashboard import words
 from model.backbones import LinearHeadNet
-from model.faithfulness import Whereabouts, assess, centre_prior, random_map, removal, whereabouts
+from model.calibration import Calibration, Thresholds
+from model.faithfulness import (
+    Curve,
+    Faithfulness,
+    Whereabouts,
+    assess,
+    centre_prior,
+    margin,
+    random_map,
+    removal,
+    whereabouts,
+)
 from model.infill import fill
 from model.regions import REGIONS
 from model.results import FaceResult, not_applicable
@@ -162,3 +174,74 @@ def test_evidence_is_counted_where_it_lies_whatever_its_sign():
     assert not whereabouts(booked()).alarm
     with pytest.raises(ValueError, match="not examined"):
         whereabouts(not_applicable(None, (0, 0, 1, 1), "small"))
+
+
+def scored(road, randoms=(0.1, 0.0, -0.1), centre=0.2):
+    """An assessment with these ROAD scores."""
+    own, middle, *others = (Curve((0.5,), (-score,), (score,)) for score in (road, centre, *randoms))
+    return Faithfulness(own, middle, tuple(others), 1.0, 1.0, 0.0, 0.0)
+
+
+def test_a_map_that_beats_random_maps_and_the_centre_is_said_to_do_so():
+    said = words.map_is_faithful(scored(0.5))
+    assert said.startswith("The map scored above all of 3 random maps and the centre. ")
+    assert "+0.50 log-odds (ROAD); by random maps 0.00, by a map of the centre +0.20." in said
+
+
+def test_a_map_that_moves_the_score_the_wrong_way_is_not_relied_on_whatever_it_beats():
+    for road in (0.0, -0.1):
+        found = scored(road, (-0.3, -0.4, -0.5), -0.2)
+        assert found.beats_random and found.beats_centre
+        said = words.map_is_faithful(found)
+        assert "do not rely on where it points" in said
+        assert "scored above" not in said
+
+
+def test_a_map_that_beats_random_maps_alone_is_said_not_to_beat_the_centre():
+    said = words.map_is_faithful(scored(0.15))
+    assert said.startswith("The map scored above all of 3 random maps, but not above the centre")
+
+
+def test_a_map_that_one_random_map_beats_is_not_relied_on():
+    said = words.map_is_faithful(scored(0.5, (0.1, 0.6, 0.0)))
+    assert said.startswith("The map did not score above all of 3 random maps: do not rely on where it points. ")
+    assert "chance" not in said
+
+
+def hangs(given, logit, **ledger):
+    """What a verdict hangs on, with thresholds at log-odds of about -0.85 and 0.85."""
+    book = dict.fromkeys(REGIONS, 0.0) | ledger
+    return margin(book, logit, given, Calibration(), Thresholds(real=0.3, fake=0.7))
+
+
+def test_the_background_decides_where_it_turns_the_verdict_and_is_the_largest_part():
+    found = hangs("fake", 2.0, background=2.5, nose=1.5, mouth=-3.0)
+    assert found.turning == {"nose": "inconclusive", "background": "inconclusive"}
+    assert found.background_decides
+    said = words.margin_alarm(found)
+    assert said.startswith("The background decided")
+    assert "would be Inconclusive" in said
+    assert "narrow margin" not in said
+
+
+@pytest.mark.parametrize(("given", "side"), [("fake", 1), ("real", -1)])
+def test_a_background_that_another_part_outweighs_does_not_decide(given, side):
+    found = hangs(given, side * 1.0, background=side * 1.0, nose=side * 1.5, hair=-side * 4.0)
+    assert found.turning == {"nose": "inconclusive", "background": "inconclusive"}
+    assert not found.background_decides
+    assert words.margin_alarm(found) == (
+        "The verdict hangs on a narrow margin: it would change without the score of any one of these: nose, background."
+    )
+
+
+def test_a_background_that_holds_a_face_back_decides_against_larger_parts_of_the_other_side():
+    found = hangs("inconclusive", 0.0, background=-2.0, nose=2.5, bias=9.0)
+    assert found.turning["background"] == "fake"
+    assert found.background_decides
+
+
+def test_a_verdict_with_room_hangs_on_nothing():
+    assert words.margin_alarm(hangs("fake", 5.0, background=3.0, nose=1.0)) is None
+    alone = hangs("fake", 2.0, nose=1.5)
+    assert alone.turning == {"nose": "inconclusive"}
+    assert words.margin_alarm(alone) is None

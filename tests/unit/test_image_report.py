@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import re
 import shutil
 import subprocess
@@ -12,9 +13,9 @@ from PIL import Image
 
 from dashboard import words
 from dashboard.charts import LIGHT
-from dashboard.report import image_report
+from dashboard.report import _image_pdf, image_report
 from dashboard.report.image_report import LedgerLine, Stability, shown
-from dashboard.words import CONSISTENT, signed
+from dashboard.words import signed
 from model.calibration import FAKE, INCONCLUSIVE, NOT_APPLICABLE, REAL, Thresholds
 from model.detector import Detector
 from model.redelivery import Redelivered
@@ -120,12 +121,15 @@ def test_all_that_a_reviewer_needs_is_on_the_page(report, detector, picture):
 
 
 @pytest.mark.parametrize("verdict", PATHS)
-def test_it_says_what_a_picture_is_consistent_with(detector, picture, verdict):
+def test_the_verdict_is_headed_as_the_detectors_own(detector, picture, verdict):
     report = page_of(detector.with_thresholds(PATHS[verdict]), picture(2))
-    assert report.statement == CONSISTENT[verdict]
+    assert report.statement == words.RESEMBLES[verdict].format(face="the face")
     assert report.colour == LIGHT.of(verdict)
-    text = image_report.html(report)
-    assert "consistent with" in text
+    text, title = image_report.html(report), words.VERDICTS[verdict].title
+    assert f"<strong>The detector's verdict: {title}</strong>" in text
+    assert f"<title>a.png: the detector's verdict is {title} - Reality Check</title>" in text
+    assert f"<b>{words.error_heading(verdict)}.</b> {report.error_rate}" in text
+    assert f"the detector's verdict is {title}".encode() in image_report.pdf(report)
     assert not re.search(r"\b(proves?|proven|certainly|definitely|authentic|genuine)\b", text, re.IGNORECASE)
 
 
@@ -139,14 +143,32 @@ def test_a_picture_that_cannot_be_judged_gives_a_page_that_says_why(detector, ki
     assert "log-odds" not in text.split("</style>")[1]
     assert pages(image_report.pdf(report)) == 1
     assert (report.picture is None) == (kind == "no image")
+    assert (report.error_heading in text) == (kind == "no face")
+    assert hashlib.sha256(data).hexdigest() in text
+    assert f"{len(data)} B" in text
 
 
-def test_a_hostile_name_is_text_and_nothing_else(detector, picture):
-    report = page_of(detector, picture(1), name=f"/home/ada/{HOSTILE}")
+def test_the_heading_over_the_rates_is_in_the_pdf_where_there_are_any(report, monkeypatch):
+    said = []
+    text = _image_pdf._text
+    monkeypatch.setattr(_image_pdf, "_text", lambda *given: said.append(" ".join(map(str, given))) or text(*given))
+    image_report.pdf(report)
+    assert any(f"{report.error_heading}." in line and report.error_rate in line for line in said)
+    assert any(line.endswith(f"The detector's verdict: {report.verdict}") for line in said)
+    said.clear()
+    image_report.pdf(dataclasses.replace(report, error_rate=""))
+    assert not any(report.error_heading in line for line in said)
+
+
+@pytest.mark.parametrize("folder", ["/home/lovelace/", "C:\\Users\\lovelace\\"])
+@pytest.mark.parametrize("readable", [True, False])
+def test_a_hostile_name_is_text_and_nothing_else(detector, picture, readable, folder):
+    name = folder + HOSTILE.replace("/", "")
+    report = page_of(detector, picture(1) if readable else b"not an image", name=name)
     text = image_report.html(report)
     assert "<script" not in text
     assert "{{7*7}}" in text and "\u202e" not in text and "\\u202e" in text
-    assert "/home/ada" not in text
+    assert "lovelace" not in text
     assert pages(image_report.pdf(report)) == 1
 
 

@@ -1,3 +1,4 @@
+import dataclasses
 import json
 
 import pytest
@@ -65,32 +66,57 @@ def test_too_few_faces_are_refused(tmp_path, capsys):
 
 def test_what_lies_outside_the_band_of_real_faces_is_unusual():
     band = Band(-1.0, -0.5, 0.0, 0.5, 1.0)
-    usual = Typical("tiny", "0" * 64, dict.fromkeys(REGIONS, band), dict.fromkeys(REGIONS, band), 0.4, 0.9, 50, 60)
+    bands = dict.fromkeys(REGIONS, band)
+    usual = Typical("tiny", "0" * 64, bands, bands, 0.4, 1.0, 50, 60)
+    counts = (
+        "A part that is more like a generated face than in 95 of 100 real ones is found in 40 % of real faces and over "
+        "99 % of AI-generated ones (measured on 50 and 60)."
+    )
     ledger = dict.fromkeys(REGIONS, 0.9) | {"bias": 7.0}
     assert usual.unusual(ledger) == []
-    assert words.unusual(usual, ledger) == (
-        "No part is unusual for a real face: each lies where it does in nine of ten. Of 100 real faces 40 have an "
-        "unusual part, of 100 AI-generated ones 90 (measured on 50 and 60 faces)."
-    )
+    none = "No part is unusual for a real face: each lies where it does in nine of ten."
+    assert words.unusual(usual, ledger) == f"{none} {counts}"
+    assert words.unusual(dataclasses.replace(usual, above_real=None, above_fake=None), ledger) == none
     ledger |= {"mouth": -1.5, "nose": 2.5}
-    assert [one.region for one in usual.unusual(ledger)] == ["nose", "mouth"]
-    assert words.unusual(usual, ledger).startswith(
-        "Unusual for a real face: nose +2.50 (nine in ten: −1.00 to +1.00), mouth −1.50 (nine in ten: −1.00 to +1.00). "
+    assert [(one.region, one.above) for one in usual.unusual(ledger)] == [("nose", True), ("mouth", False)]
+    assert words.unusual(usual, ledger) == (
+        "More like a generated face than in 95 of 100 real faces: nose +2.50 (nine in ten: −1.00 to +1.00). "
+        "More like a photograph than in 95 of 100 real faces: mouth −1.50 (nine in ten: −1.00 to +1.00). "
+        f"{counts}"
     )
-    assert "mouth −1.50 (nine in ten: −1.00 to +1.00), and 1 more part. " in words.unusual(
-        usual, ledger | {"jaw": 1.2}, 2
-    )
+    below = words.unusual(usual, ledger | {"nose": 0.0})
+    assert below.startswith("More like a photograph than")
+    assert "nose" not in below
+    crowded = words.unusual(usual, ledger | {"jaw": 1.2, "brows": 1.1}, 1)
+    assert "nose +2.50 (nine in ten: −1.00 to +1.00), and 2 more parts. More like a photograph" in crowded
 
 
-def test_how_often_a_part_is_unusual_is_counted(tmp_path, labelled):
+def test_how_often_a_part_lies_above_the_band_is_counted(tmp_path, labelled):
     checkpoint = save_tiny(tmp_path / "tiny.safetensors")
     assert typical.main(["--data", str(labelled), "--images", "44", "--checkpoint", str(checkpoint)]) == 0
     found, detector = load(checkpoint), Detector.load(checkpoint)
-    for label, share in (("real", found.outside_real), ("fake", found.outside_fake)):
+    both = []
+    for label, share in (("real", found.above_real), ("fake", found.above_fake)):
         paths = typical.pictures(labelled / label, 22)
-        ledgers = [detector.classify(path.read_bytes()).deciding.ledger for path in paths]
-        assert share == pytest.approx(sum(bool(found.unusual(ledger)) for ledger in ledgers) / 22, abs=1 / 22)
-    assert 0 < found.outside_real < 1
+        unusual = [found.unusual(detector.classify(path.read_bytes()).deciding.ledger) for path in paths]
+        above = sum(any(one.above for one in ones) for ones in unusual)
+        assert share == pytest.approx(above / 22, abs=1 / 22)
+        both.append(sum(map(bool, unusual)) - above)
+    assert 0 < found.above_real < 1
+    assert max(both) > 2  # faces that a count of both sides would have
+
+
+def test_a_file_of_the_older_format_is_read_without_its_counts(tmp_path, labelled):
+    checkpoint = save_tiny(tmp_path / "tiny.safetensors")
+    typical.main(["--data", str(labelled), "--images", "44", "--checkpoint", str(checkpoint)])
+    path, now = typical.path_of(read_info(checkpoint)), load(checkpoint)
+    content = json.loads(path.read_text())
+    older = {key: value for key, value in content.items() if key != "above"}
+    path.write_text(json.dumps(older | {"format": 2, "outside": {"real": 0.4, "fake": 1.0}}))
+    assert load(checkpoint) == dataclasses.replace(now, above_real=None, above_fake=None)
+    path.write_text(json.dumps(older))
+    with pytest.raises(CheckpointError, match="is damaged"):
+        load(checkpoint)
 
 
 def test_the_bars_stand_in_the_order_of_the_ledger_over_what_is_usual():

@@ -1,4 +1,4 @@
-"""How often a verdict is wrong, in words that can be traced to the checkpoint's card."""
+"""How often the detector errs, in words that can be traced to the checkpoint's card."""
 
 from __future__ import annotations
 
@@ -17,6 +17,8 @@ from dashboard import cli, words
 from model import metrics
 from model.calibration import VERDICTS, Thresholds
 from model.checkpoint import CheckpointInfo, list_checkpoints
+from model.faces import Face
+from model.results import FaceResult, ImageResult
 from tests.support import header
 
 OWN = Thresholds(real=0.3, fake=0.7, fpr=0.01)
@@ -60,10 +62,47 @@ def said(verdict: str, thresholds: Thresholds = OWN, **metrics: Any) -> str:
 def test_fake_states_false_alarms_on_unseen_photographs_in_the_worst_tier() -> None:
     text = said("fake", test=TEST, leave_one_out=FOLDS, unseen_real=UNSEEN)
     assert text == (
-        "Of 100 photographs of kinds it never saw in training, badly degraded, about 4 are wrongly flagged as "
-        "AI-generated at this setting (4.0 %, 95 % interval 2.6 to 6.1 %). "
+        "Of 100 photographs of sources left out of training, badly degraded, about 4 are wrongly flagged as "
+        "AI-generated at this setting (4.0 %, 95 % interval 2.6 to 6.1 %). The threshold was set so that at most 1 % "
+        "of these are flagged: expect more of others. That is not the chance that this verdict is wrong, which also "
+        "depends on how common AI-generated pictures are where this one was found. "
         "From the card of tiny_one on the Models page."
     )
+
+
+def test_photographs_that_the_threshold_was_set_on_are_so_called_also_where_no_limit_is_stated() -> None:
+    unlimited = header(metrics={"unseen_real": UNSEEN}, thresholds={"real": 0.3, "fake": 0.7, "fpr": None})
+    found = CheckpointInfo("tiny_one", Path("tiny_one.safetensors"), unlimited, "0" * 64)
+    text = words.stated_error_rates(found, "fake", found.thresholds)
+    assert "The threshold was set on these very photographs: expect more of others." in text
+
+
+@pytest.mark.parametrize("verdict", VERDICTS)
+def test_a_rate_of_false_alarms_is_not_taken_for_the_chance_of_this_one(verdict: str) -> None:
+    for measured in ({"test": TEST}, {"test": TEST, "unseen_real": UNSEEN}):
+        assert ("not the chance that this verdict is wrong" in said(verdict, **measured)) == (verdict == "fake")
+
+
+def test_a_rate_of_abstentions_is_not_headed_as_errors() -> None:
+    assert words.error_heading("inconclusive") == "How often it does not decide"
+    assert {words.error_heading(verdict) for verdict in VERDICTS if verdict != "inconclusive"} == {
+        "How often the detector errs"
+    }
+
+
+@pytest.mark.parametrize("faces", [1, 3])
+@pytest.mark.parametrize("verdict", ["fake", "real", "inconclusive"])
+def test_the_summary_says_what_a_face_resembles_not_what_was_found_in_it(verdict: str, faces: int) -> None:
+    face = FaceResult(Face((0, 0, 9, 9), ((1, 1),) * 5, 1.0), (0, 0, 9, 9), verdict, None, 1.0, 0.5)
+    result = ImageResult("a.png", verdict, OWN, "tiny", "0" * 64, "torch-fp32", "1", faces=(face,) * faces)
+    text = words.summary(dataclasses.replace(result, deciding_face=faces - 1))
+    assert ("the face" if faces == 1 else "face 3 of 3") in text
+    assert "traces" not in text and "both directions" not in text
+    assert {
+        "fake": "Some photographs do so too.",
+        "real": "of generators that it knows and more often of others.",
+        "inconclusive": "this detector does not decide.",
+    }[verdict] in text
 
 
 def test_fake_falls_back_to_test_photographs_and_warns() -> None:
