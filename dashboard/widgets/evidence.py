@@ -49,9 +49,11 @@ def evidence_panel(found: Examination, index: int, *, key: str, side_by_side: bo
     )
     raw, outlined = numbers == "Cells", regions if lines else None
     if shown == GRAD_CAM:
+        title = "stretched to its own maximum, without evidence toward real"
         layer = overlay.colourise_cam(cams.activation_map(found, index, "grad_cam"))
         legend = scale(overlay.CAM_STOPS, ("none", "strongest on this picture"))
     else:
+        title = _direction(face)
         layer = overlay.colourise(face.evidence, crop.width, smooth=not raw)
         legend = evidence_scale(face.evidence.shape)
     with pictures:
@@ -60,7 +62,7 @@ def evidence_panel(found: Examination, index: int, *, key: str, side_by_side: bo
         st.html(
             face_map(
                 crop,
-                f"{shown} over the face: {_direction(face)}",
+                f"{shown} over the face: {title}",
                 layer=layer,
                 opacity=opacity / 100,
                 pixelated=raw,

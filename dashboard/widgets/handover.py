@@ -8,6 +8,7 @@ import streamlit as st
 
 from dashboard.examination import Examination
 from model.packet import plain_name
+from model.results import ImageResult
 
 
 def handover(found: Examination) -> None:
@@ -36,8 +37,8 @@ def handover(found: Examination) -> None:
             help="The original file with all its metadata, crop, map, ledger, settings, versions and hashes.",
         )
     st.caption(
-        "Report and packet hold the tests that were made on this page so far. The report prints the digest of the "
-        "packet; make both after the last test. **The packet holds the picture itself**, with all its metadata."
+        f"{_held(found.result)} The report prints the digest of the packet; make both after the last test. **The "
+        "packet holds the picture itself**, with all its metadata."
     )
     with st.expander("How a reviewer checks the packet", icon=":material/verified_user:"):
         st.code("reality-check verify PACKET.zip --digest DIGEST_ON_THE_REPORT", language="bash", wrap_lines=True)
@@ -46,3 +47,12 @@ def handover(found: Examination) -> None:
             "and within what tolerance. It needs Reality Check with the same checkpoint, no network and no account. A "
             "packet that agrees shows that this detector says this of this file; it does not show who made it, or when."
         )
+
+
+def _held(result: ImageResult) -> str:
+    if len(result.faces) < 2 or result.deciding_face is None:
+        return "Report and packet hold the tests that were made on this page so far."
+    return (
+        f"Report and packet hold the tests of the picture, and of face {result.deciding_face + 1}, which decides, that "
+        "were made on this page so far; tests of other faces are not in them."
+    )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 import zipfile
 
 import pytest
@@ -33,7 +34,7 @@ def press(app: AppTest, label: str) -> None:
 def test_the_verdict_stands_in_words_with_its_error_rate_and_where_the_evidence_lies(page: AppTest) -> None:
     assert not page.exception
     shown = text_of(page)
-    assert any(statement in shown for statement in words.CONSISTENT.values())
+    assert any(statement.format(face="the face") in shown for statement in words.RESEMBLES.values())
     assert words.NO_ERROR_RATE in shown.replace("\\", "") or "Of 100 " in shown
     shares = [metric.value for metric in page.metric if metric.label in ("On the face", "Hair and neck", "Background")]
     assert len(shares) == 3
@@ -68,13 +69,13 @@ def test_what_is_usual_for_a_real_face_is_said_where_it_was_measured(page: AppTe
     info = read_info(app_home / "tiny.safetensors")
     bands = {label: {name: [-1, -0.5, 0, 0.5, 1] for name in REGIONS} for label in ("real", "fake")}
     content = {"format": typical.FORMAT, "checkpoint_sha256": info.sha256, "n_real": 50, "n_fake": 60}
-    content |= {"outside": {"real": 0.4, "fake": 0.9}, **bands}
+    content |= {"above": {"real": 0.4, "fake": 0.9}, **bands}
     for text, told in ((json.dumps(content), True), ("{", False)):
         typical.path_of(info).write_text(text)
         del page.session_state["examination"]
         page.run()
         assert not page.exception
-        assert ("Of 100 real faces 40 have an unusual part" in text_of(page)) is told
+        assert ("is found in 40 % of real faces and 90 % of AI-generated ones" in text_of(page)) is told
         columns = set(page.dataframe[0].value.columns)
         assert ({"real", "fake"} <= columns) is told
 
@@ -90,6 +91,32 @@ def test_another_face_is_chosen_and_explained(app: AppTest) -> None:
     assert not app.exception
     assert [element.value for element in app.markdown if element.value.startswith("Regions")] != line
     assert words.signed(found.result.faces[other].logit, 3) in text_of(app)
+    assert f"of face {found.result.deciding_face + 1}, which decides" in text_of(app)
+    assert "tests of other faces are not in them" in text_of(app)
+
+
+def test_tests_of_a_single_face_are_not_told_from_those_of_others(page: AppTest) -> None:
+    assert "hold the tests that were made on this page so far." in text_of(page)
+
+
+def test_grad_cam_is_not_described_by_log_odds(page: AppTest) -> None:
+    chooser = next(group for group in page.button_group if "Evidence" in group.options)
+    assert "Evidence over the face: " in maps(page)
+    chooser.set_value("Grad-CAM, rescaled").run()
+    assert not page.exception
+    described = re.findall(r"Grad-CAM, rescaled over the face: ([^\"]*)\"", maps(page))
+    assert described
+    assert not any("log-odds" in text or "toward AI-generated" in text for text in described)
+
+
+def test_the_help_on_removal_says_what_is_counted(page: AppTest) -> None:
+    press(page, "Test the map")
+    removal = next(metric for metric in page.metric if metric.label == "Removal, this map")
+    assert "half of how much more the score falls" in removal.help
+
+
+def maps(app: AppTest) -> str:
+    return "".join(element.proto.body for element in app.get("html"))
 
 
 def test_a_picture_without_a_face_can_still_be_handed_over(app: AppTest) -> None:
