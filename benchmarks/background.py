@@ -1,8 +1,9 @@
 """`python -m benchmarks.background TABLE ...`: how often the background holds more evidence than the face, or decides.
 
-Each TABLE is a Parquet file of results by one bundled checkpoint, as `reality-check bulk` writes it. Nothing is judged
-again: a ledger's parts are sums, so that the score without the background follows exactly. With `--write` the figures
-go into docs/evidence.md.
+It decides where the verdict would be another one without its part of the score, and no other part on its side of the
+ledger holds more (`model.faithfulness.margin`). Each TABLE is a Parquet file of results by one bundled checkpoint, as
+`reality-check bulk` writes it. Nothing is judged again: a ledger's parts are sums, so that the score without one of
+them follows exactly. With `--write` the figures go into docs/evidence.md.
 """
 
 from __future__ import annotations
@@ -16,22 +17,23 @@ import pandas as pd
 
 from benchmarks._page import machine, publish, table
 from dashboard.settings import ROOT
-from model.calibration import FAKE, REAL, verdict
+from model.calibration import FAKE, REAL
 from model.checkpoint import CheckpointError, CheckpointInfo, read_info, resolve
-from model.regions import FACE_REGIONS
+from model.faithfulness import margin
+from model.regions import FACE_REGIONS, REGIONS
 
 PAGE = ROOT / "docs" / "evidence.md"
 HEAD = (
     "Network",
     "Examined faces",
     "More evidence on the background than on the face",
-    "Another verdict without the background",
+    "The background decides",
     "Of these, from real to AI-generated or back",
 )
 
 
 def counted(results: pd.DataFrame, info: CheckpointInfo) -> tuple[int, int, int, int]:
-    """Examined faces; those whose background holds more evidence, whose verdict it decides, and which it turns round.
+    """Examined faces; those whose background holds more evidence, whose verdict it decides, and turns round if it does.
 
     Parameters
     ----------
@@ -41,13 +43,13 @@ def counted(results: pd.DataFrame, info: CheckpointInfo) -> tuple[int, int, int,
     examined = results[results["ledger_background"].notna()]
     on_face = examined[[f"ledger_{name}" for name in FACE_REGIONS]].abs().sum(axis=1)
     more = examined["ledger_background"].abs() > on_face
-    without = [
-        verdict(info.calibration.probability(logit), info.thresholds)
-        for logit in examined["logit"] - examined["ledger_background"]
-    ]
-    decided = examined["verdict"].to_numpy() != without
-    turned = [{one, other} == {REAL, FAKE} for one, other in zip(examined["verdict"], without, strict=True)]
-    return len(examined), int(more.sum()), int(decided.sum()), sum(turned)
+    decided = []  # verdicts with and without the background
+    for row in examined.to_dict("records"):
+        ledger = {name: row[f"ledger_{name}"] for name in REGIONS}
+        found = margin(ledger, row["logit"], row["verdict"], info.calibration, info.thresholds)
+        if found.background_decides:
+            decided.append({row["verdict"], found.turning["background"]})
+    return len(examined), int(more.sum()), len(decided), decided.count({REAL, FAKE})
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -73,7 +75,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         (
             "## How often the background decides",
             f"{machine()} Written by `python -m benchmarks.background TABLE ... --write`, each table made by "
-            "`reality-check bulk FOLDER --out TABLE --checkpoint NAME` from faces that were not trained on.",
+            "`reality-check bulk FOLDER --out TABLE --checkpoint NAME` from faces that were not trained on. The "
+            "background decides where the verdict would be another one without its part of the score, and no other "
+            "part on its side of the ledger holds more.",
             table(HEAD, rows),
         )
     )

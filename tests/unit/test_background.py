@@ -26,6 +26,7 @@ def test_faces_are_counted_by_what_their_background_holds_and_decides() -> None:
         row("fake", 1.5, nose=-2.0, background=3.5),  # turned round: logit -2
         row("real", -2.0, nose=-1.0, hair=-1.0, background=0.0),
         row("inconclusive", 0.0, nose=2.0, background=-2.0),  # as much as the face; without it fake
+        row("fake", 2.0, nose=-2.5, hair=2.5, background=2.0),  # without it real, but the hair holds more
     ]
     results = pd.DataFrame([*rows, {"verdict": "not_applicable"}])  # no face, no ledger
-    assert counted(results, INFO) == (5, 2, 3, 1)
+    assert counted(results, INFO) == (6, 2, 3, 1)
