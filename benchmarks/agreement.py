@@ -80,13 +80,15 @@ def main() -> int:
                 tolerance = runtimes.TOLERANCES[name.split("-")[1]]
                 held = found.within(tolerance)
                 beyond += not held
-                numbers = [f"{found.faces:,}", f"{found.p_fake:.4f}", f"{found.flips}", f"{found.correlation:.4f}"]
-                allowed = f"{tolerance.p_fake:g}, 0, {tolerance.correlation:g}"
-                rows.append([f"`{info.name}`", name, *numbers, allowed, "yes" if held else "no"])
+                numbers = [f"{found.faces:,}", f"{found.p_fake:.4f}", f"{found.flips}"]
+                maps = [f"{found.correlation:.4f}", f"{found.error:.3f}"]
+                allowed = f"{tolerance.p_fake:g}, 0, {tolerance.correlation:g}, {tolerance.error:g}"
+                rows.append([f"`{info.name}`", name, *numbers, *maps, allowed, "yes" if held else "no"])
     except (CheckpointError, SourceError) as error:
         print(f"benchmarks.agreement: {error}", file=sys.stderr)
         return 2
     titles = ["Network", "Runtime", "Faces", "Probability apart, at most", "Other verdicts", "Maps correlate, at least"]
+    titles.append("Maps apart, in standard deviations of the reference's, at most")
     text = "\n\n".join(
         (
             "## On pictures that the gate has not seen",

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import importlib.util
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import version
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from model.checkpoint import CheckpointInfo, head_bias
+from model.checkpoint import CheckpointError, CheckpointInfo, head_bias
 from model.runtimes import _quantise
 from model.runtimes._base import INT8, PRECISIONS, Runtime, RuntimeRefusedError
 from model.runtimes._exported import OnnxRuntime, OpenVinoRuntime
@@ -96,15 +97,41 @@ def load(
             f"the graph of {info.name} for {name} cannot be kept ({error.strerror or error}). Make room, or name a "
             "folder that can be written in REALITY_CHECK_CACHE_DIR."
         ) from error
+    except (CheckpointError, RuntimeRefusedError):
+        raise
+    except Exception as error:
+        raise RuntimeRefusedError(
+            f"the graph of {info.name} for {name} in {precision} cannot be made ({_said(error)}). "
+            "Choose another runtime or precision."
+        ) from error
     try:
         runtime = _EXPORTED[name](graph, head_bias(info), precision, threads)
     except RuntimeRefusedError:
         raise
     except Exception as error:  # each library has errors of its own
-        said = (str(error) or type(error).__name__).strip().splitlines()[0]
-        raise RuntimeRefusedError(f"{name} cannot read {graph} ({said}). Delete it: it is made anew.") from error
-    admit(info, network, runtime, runtime.version, made_of=signature(graph), graph=graph)
+        raise RuntimeRefusedError(
+            f"{name} cannot read {graph} ({_said(error)}). Delete it: it is made anew."
+        ) from error
+    with _refusing(info, name, precision):
+        admit(info, network, runtime, runtime.version, made_of=signature(graph), graph=graph)
     return runtime
+
+
+@contextmanager
+def _refusing(info: CheckpointInfo, name: str, precision: str) -> Iterator[None]:
+    """What breaks down while it is tried is refused, so that another runtime can take its place."""
+    try:
+        yield
+    except (CheckpointError, RuntimeRefusedError):
+        raise
+    except Exception as error:  # each library has errors of its own
+        raise RuntimeRefusedError(
+            f"{name} in {precision} broke down on {info.name} ({_said(error)}). Choose another runtime or precision."
+        ) from error
+
+
+def _said(error: Exception) -> str:
+    return (str(error) or type(error).__name__).strip().splitlines()[0]
 
 
 def _with_torch(
@@ -118,8 +145,10 @@ def _with_torch(
 
     from model.runtimes._torch import TorchRuntime
 
-    computing = TorchRuntime(network(), precision, threads, "cpu" if name == "torch" else CUDA)
-    if (name, precision) != ("torch", "fp32"):
+    if (name, precision) == ("torch", "fp32"):
+        return TorchRuntime(network(), precision, threads)
+    with _refusing(info, name, precision):
+        computing = TorchRuntime(network(), precision, threads, "cpu" if name == "torch" else CUDA)
         of = version("torch") if name == "torch" else f"{version('torch')} on {torch.cuda.get_device_name()}"
         admit(info, network, computing, of, made_of=info.sha256, graph=graph_path(info, precision))
     return computing

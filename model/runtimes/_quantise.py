@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import json
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -36,14 +37,13 @@ def quantised(info: CheckpointInfo, graph: Path) -> Path:
         If the checkpoint has no ranges of its own, or what quantises is not installed.
     """
     ranges = _ranges(info)
-    own = hashlib.sha256(repr(sorted(ranges.items())).encode()).hexdigest()[:12]
+    if importlib.util.find_spec("onnxruntime") is None:
+        raise RuntimeRefusedError(
+            "int8 graphs are made by onnxruntime. Install it with: pip install -e '.[onnxruntime]' -c constraints.txt"
+        )
+    own = hashlib.sha256(repr((version("onnxruntime"), sorted(ranges.items()))).encode()).hexdigest()[:12]
     path = graph_path(info, f"int8-{own}")
     if not path.exists():
-        if importlib.util.find_spec("onnxruntime") is None:
-            raise RuntimeRefusedError(
-                "int8 graphs are made by onnxruntime. Install it with: "
-                "pip install -e '.[onnxruntime]' -c constraints.txt"
-            )
         write_whole(path, lambda partial: _quantise(graph, ranges, partial))
     return path
 

@@ -1,9 +1,10 @@
 """The gate in front of every exported graph and lower precision: agreement with PyTorch in float32 on real pictures.
 
 What may come out differently: the probability, by `Tolerance.p_fake` at most; no verdict; and the map, whose
-correlation with the reference's must reach `Tolerance.correlation` on every face. The pictures are the bundled samples,
-so that the check can be made anywhere. It is made once for a graph, a runtime's version and a kind of processor; the
-record lies beside the graph, or where one would be.
+correlation with the reference's must reach `Tolerance.correlation` on every face, and which must be no further from it
+than `Tolerance.error`: a map of another scale correlates as well, and near 0 and 1 the probability does not show it.
+The pictures are the bundled samples, so that the check can be made anywhere. It is made once for a graph, a runtime's
+version and a kind of processor; the record lies beside the graph, or where one would be.
 """
 
 from __future__ import annotations
@@ -44,16 +45,19 @@ class Tolerance:
         Largest difference of the calibrated probability.
     correlation : float
         Smallest correlation (Pearson) of two evidence maps of one face.
+    error : float
+        Largest distance of two maps of one face, in standard deviations of the reference's map.
     """
 
     p_fake: float
     correlation: float
+    error: float
 
 
 TOLERANCES = {
-    "fp32": Tolerance(p_fake=0.001, correlation=0.9999),
-    "bf16": Tolerance(p_fake=0.02, correlation=0.99),
-    "int8": Tolerance(p_fake=0.05, correlation=0.95),
+    "fp32": Tolerance(p_fake=0.001, correlation=0.9999, error=0.015),
+    "bf16": Tolerance(p_fake=0.02, correlation=0.99, error=0.15),
+    "int8": Tolerance(p_fake=0.05, correlation=0.95, error=0.33),
 }
 
 
@@ -70,16 +74,20 @@ class Agreement:
         Faces whose verdict differs.
     correlation : float
         Smallest correlation of the two maps of a face.
+    error : float
+        Largest distance (root of the mean square) of the two maps of a face, in standard deviations of the first.
     """
 
     faces: int
     p_fake: float
     flips: int
     correlation: float
+    error: float
 
     def within(self, tolerance: Tolerance) -> bool:
         """Whether all of it can be accepted; values that are not numbers cannot."""
-        return self.p_fake <= tolerance.p_fake and self.flips == 0 and self.correlation >= tolerance.correlation
+        same_verdicts = self.p_fake <= tolerance.p_fake and self.flips == 0
+        return same_verdicts and self.correlation >= tolerance.correlation and self.error <= tolerance.error
 
 
 def agreement(info: CheckpointInfo, reference: Runtime, other: Runtime, faces: np.ndarray) -> Agreement:
@@ -89,8 +97,10 @@ def agreement(info: CheckpointInfo, reference: Runtime, other: Runtime, faces: n
     both = [[info.calibration.probability(float(logit)) for logit in logits] for logits in (logits_a, logits_b)]
     apart = np.abs(np.asarray(both[0]) - np.asarray(both[1]))
     flips = sum(verdict(a, info.thresholds) != verdict(b, info.thresholds) for a, b in zip(*both, strict=True))
-    maps = min(_correlation(a, b) for a, b in zip(maps_a, maps_b, strict=True))
-    return Agreement(len(faces), float(apart.max()), flips, maps)
+    pairs = list(zip(maps_a, maps_b, strict=True))  # NumPy's extremes keep what is not a number, Python's may not
+    correlation = np.min([_correlation(a, b) for a, b in pairs])
+    error = np.max([_error(a, b) for a, b in pairs])
+    return Agreement(len(faces), float(apart.max()), flips, float(correlation), float(error))
 
 
 def forward_all(runtime: Runtime, faces: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -144,8 +154,9 @@ def admit(
         raise RuntimeRefusedError(
             f"{runtime.name} in {runtime.precision} does not agree with torch in fp32 on {info.name}: on {found.faces} "
             f"sample faces the probability differs by up to {found.p_fake:.3f} (allowed {tolerance.p_fake}), "
-            f"{found.flips} verdicts change (allowed 0) and the maps correlate by {found.correlation:.4f} at least "
-            f"(needed {tolerance.correlation}). Choose another runtime or precision."
+            f"{found.flips} verdicts change (allowed 0), the maps correlate by {found.correlation:.4f} at least "
+            f"(needed {tolerance.correlation}) and are apart by up to {found.error:.3f} of their spread (allowed "
+            f"{tolerance.error}). Choose another runtime or precision."
         )
     return found
 
@@ -195,6 +206,13 @@ def _correlation(a: np.ndarray, b: np.ndarray) -> float:
     if spread == 0:
         return 1.0 if not a.any() and not b.any() else 0.0
     return float(a @ b) / spread
+
+
+def _error(a: np.ndarray, b: np.ndarray) -> float:
+    """Root mean square of b - a in standard deviations of a; 0 for equal maps, without bound where a is even."""
+    apart = float(np.sqrt(np.mean((b.astype(np.float64) - a) ** 2)))
+    spread = float(a.std(dtype=np.float64))
+    return apart / spread if spread > 0 else 0.0 if apart == 0 else float("inf")
 
 
 def signature(path: Path) -> str:

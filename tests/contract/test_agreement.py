@@ -24,3 +24,4 @@ def test_what_the_gate_admits_agrees_on_other_pictures_too(info):
         assert found.faces > 0.9 * COUNT
         assert found.p_fake <= BEYOND * tolerance.p_fake, (name, found)
         assert 1 - found.correlation <= BEYOND * (1 - tolerance.correlation), (name, found)
+        assert found.error <= BEYOND * tolerance.error, (name, found)
