@@ -7,6 +7,7 @@ image. A detector may be shared by threads: one lock guards the network.
 from __future__ import annotations
 
 import copy
+import math
 import threading
 import time
 from collections import deque
@@ -14,6 +15,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cache
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
@@ -70,6 +72,11 @@ class _Prepared:
     meshes: tuple[np.ndarray | None, ...] = ()  # of the usable faces
     code: str | None = None
     error: str | None = None
+
+    def fail(self, code: str, error: str) -> None:
+        """Note why there is no verdict, and forget what was found on the way to it."""
+        self.code, self.error = code, error
+        self.faces, self.boxes, self.reasons, self.crops, self.meshes = (), (), (), (), ()
 
 
 class Detector:
@@ -266,7 +273,7 @@ class Detector:
         except Exception as error:  # noqa: BLE001 - one image must never stop the rest
             detail = str(error) or type(error).__name__
             named = detail.startswith(f"{name}:")
-            out.code, out.error = "unreadable", detail if named else f"{name}: could not be read ({detail})."
+            out.fail("unreadable", detail if named else f"{name}: could not be read ({detail}).")
         else:
             self._examine(data, out, transform)
         out.seconds = time.perf_counter() - start
@@ -291,11 +298,9 @@ class Detector:
                 for crop, place in zip(cut, usable, strict=True)
             )
         except ImageError as error:
-            out.code, out.error = error.code, f"{out.name}: {error}"
+            out.fail(error.code, f"{out.name}: {error}")
         except Exception as error:  # noqa: BLE001 - one image must never stop the rest
-            out.code, out.error = "failed", f"{out.name}: could not be examined ({type(error).__name__}: {error})."
-        if out.error is not None:
-            out.faces, out.boxes, out.reasons, out.crops, out.meshes = (), (), (), (), ()
+            out.fail("failed", f"{out.name}: could not be examined ({type(error).__name__}: {error}).")
 
     def _finish(self, prepared: list[_Prepared], batch_size: int = 16) -> list[ImageResult]:
         crops = [crop for image in prepared for crop in image.crops]  # (S, S, 3)
@@ -311,12 +316,15 @@ class Detector:
     def _result(self, image: _Prepared, scored: Iterator[tuple[np.ndarray, float]], per_crop: float) -> ImageResult:
         start = time.perf_counter()
         faces = []
-        meshes = iter(image.meshes)
+        own = list(islice(scored, len(image.crops)))
+        if not all(math.isfinite(logit) for _, logit in own):
+            image.fail("failed", f"{image.name}: could not be examined (the network's answer is not a finite number).")
+        scores, meshes = iter(own), iter(image.meshes)
         for face, box, reason in zip(image.faces, image.boxes, image.reasons, strict=True):
             if reason is not None:
                 faces.append(not_applicable(face, box, reason))
                 continue
-            evidence, logit = next(scored)
+            evidence, logit = next(scores)
             mesh = next(meshes)
             regions = masks(self._framing.inside(face, box), self._framing.side, mesh)
             p_fake = self._calibration.probability(logit)
@@ -339,7 +347,7 @@ class Detector:
         outcome, reason = NOT_APPLICABLE, image.code or (faces[0].reason if faces else "no_face")
         if deciding is not None:
             outcome, reason = faces[deciding].verdict, None
-        seconds = image.seconds + per_crop * len(image.crops) + time.perf_counter() - start
+        seconds = image.seconds + per_crop * len(own) + time.perf_counter() - start
         return ImageResult(
             name=image.name,
             verdict=outcome,

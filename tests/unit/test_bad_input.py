@@ -16,7 +16,7 @@ from model import bulk
 from model.detector import Detector, Readable
 from model.quality import REASONS, explain
 from model.sources import MemorySource, Source, from_zip
-from tests.support import BACKDROP, crowd, draw_face, encode, png16, png_bomb, save_tiny
+from tests.support import BACKDROP, crowd, detector_of, draw_face, encode, png16, png_bomb, save_tiny, tiny_network
 
 pytestmark = pytest.mark.filterwarnings("ignore:::PIL")
 
@@ -49,7 +49,7 @@ USABLE = {
     "animated.webp": (encode(draw_face(), "WEBP", save_all=True, append_images=[ROTATED]), "only the first frame"),
     "cmyk.jpg": (encode(draw_face().convert("CMYK"), "JPEG"), "converted from CMYK"),
     "grey16.png": (png16(draw_face().convert("L")), "8 bits"),
-    "rgb16.png": (png16(draw_face()), None),
+    "rgb16.png": (png16(draw_face()), "8 bits"),
     "palette_with_alpha.png": (palette_with_alpha(), "transparency was placed on white"),
     "turned.jpg": (turned(), "EXIF orientation"),
     "photo.avif": (encode(draw_face(), "AVIF"), None),
@@ -146,6 +146,17 @@ def test_the_same_pixels_get_the_same_score_from_every_lossless_file(detector):
         exif = Image.Exif()
         exif[0x0112] = orientation
         assert detector.classify(encode(picture.transpose(stored), exif=exif)).logit == expected
+
+
+@pytest.mark.parametrize("weight", [float("nan"), 3e38])
+def test_a_network_whose_answer_is_no_number_gives_an_error_and_no_verdict(weight):
+    network = tiny_network()
+    network.extractor[0].weight.fill_(weight)
+    good = MemorySource("no_face.png", UNSUITABLE["no_face.png"][0])
+    bad, after = detector_of(network).classify_many([MemorySource("good.jpg", JPEG), good])
+    assert (bad.verdict, bad.reason, bad.faces, bad.logit) == ("not_applicable", "failed", (), None)
+    assert bad.error == "good.jpg: could not be examined (the network's answer is not a finite number)."
+    assert (after.reason, after.error) == ("no_face", None)
 
 
 @dataclass
