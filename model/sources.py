@@ -328,7 +328,8 @@ def from_glob(pattern: str) -> SourceSet:
     reasons = {path: refusal_of_name(_shown(root, path)) or _refusal_of_file(path, real_root) for path in files}
     sources = [Source(_shown(root, path), path) for path in files if reasons[path] is None]
     skipped = [(_shown(root, path), reason) for path, reason in reasons.items() if reason is not None]
-    return SourceSet(sorted(sources, key=_by_name), sorted(skipped), root=real_root.name)
+    sources.sort(key=_by_name)
+    return SourceSet(sources, sorted(skipped), root=real_root.name)
 
 
 def _behind_a_link(folder: Path, root: Path) -> bool:
