@@ -120,7 +120,10 @@ def load(checkpoint: CheckpointInfo | str | Path | None = None) -> Typical | Non
             label: {name: Band(*(float(value) for value in content[label][name])) for name in REGIONS}
             for label in ("real", "fake")
         }
-        above = [float(content["above"][label]) if content["format"] == FORMAT else None for label in ("real", "fake")]
+        counted = content["above"] if content["format"] == FORMAT else None
+        above: tuple[float | None, float | None] = (None, None)
+        if counted is not None:
+            above = float(counted["real"]), float(counted["fake"])
         counts = int(content["n_real"]), int(content["n_fake"])
     except FileNotFoundError:
         return None
