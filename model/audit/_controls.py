@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 import pandas as pd
 
 from model.accuracy import real_vs_real
 from model.audit._finding import Finding, named
+from model.audit._many import widened
 from model.checkpoint import HASH_BYTES, Hashes, short_hash
 from model.metrics import image_level
 
@@ -20,7 +23,7 @@ def real_control(predictions: pd.DataFrame) -> list[Finding]:
     """RC006: the score separates sources of real photographs, which differ in everything but what it should measure.
 
     Sources are the groups of the real images, or their `source` where there are no groups; see
-    `model.accuracy.real_vs_real`. A pair is told if its whole interval is beyond 0.55.
+    `model.accuracy.real_vs_real`. A pair is told if its whole interval, as wide as so many pairs need, is beyond 0.55.
     """
     images = image_level(predictions).dropna(subset=["label"])
     reals = images[(images["label"].astype(int) == 0) & images["p_fake"].notna()]
@@ -30,27 +33,31 @@ def real_control(predictions: pd.DataFrame) -> list[Finding]:
     reals = reals.assign(group=reals[held[0]].fillna("").astype(str), label=0)
     largest = reals.loc[reals["group"] != "", "group"].value_counts().index[:SOURCES]
     found = real_vs_real(reals[reals["group"].isin(largest)])["pairs"]
-    told = [pair for pair in found if (pair["roc_auc"]["low"] or 0) > 0.5 + AUC_TOLERANCE]
+    pairs = [(pair["higher"], pair["lower"], *_interval(pair["roc_auc"], len(found))) for pair in found]
+    told = [pair for pair in pairs if pair[3] > 0.5 + AUC_TOLERANCE]
     if not told:
         return []
-    listed = [
-        f"{pair['higher']} over {pair['lower']} (AUC {pair['roc_auc']['value']:.2f}, {pair['roc_auc']['low']:.2f} to "
-        f"{pair['roc_auc']['high']:.2f})"
-        for pair in told
-    ]
-    highest = reals[reals["group"] == told[0]["higher"]].sort_values("p_fake", ascending=False)
+    listed = [f"{one} over {other} (AUC {auc:.2f}, {low:.2f} to {high:.2f})" for one, other, auc, low, high in told]
+    highest = reals[reals["group"] == told[0][0]].sort_values("p_fake", ascending=False)
     return [
         Finding(
             "RC006",
             "The score separates photographs by their source",
-            "severe" if told[0]["roc_auc"]["low"] >= 0.8 else "warning",
+            "severe" if told[0][3] >= 0.8 else "warning",
             f"In {len(told)} of {len(found)} pairs of real sources one scores higher than the other, though no image "
-            f"of either is generated: {named(listed)}.",
+            f"of either is generated: {named(listed)}. Intervals are as wide as the number of pairs asks for "
+            f"({len(found)} compared).",
             "The detector also measures where a picture comes from. Read the false alarms of each source by itself, "
             "and do not carry figures over to a source that is not in the set.",
             tuple(highest["path"].astype(str)),
         )
     ]
+
+
+def _interval(auc: Mapping[str, float], pairs: int) -> tuple[float, float, float]:
+    """AUC of a pair and its interval that holds for so many pairs at once; sources are large enough to have one."""
+    value, low, high = auc["value"], auc["low"], auc["high"]
+    return value, max(0.0, widened(value, low, pairs)), min(1.0, widened(value, high, pairs))
 
 
 def training_overlap(facts: pd.DataFrame, hashes: tuple[Hashes, Hashes]) -> list[Finding]:

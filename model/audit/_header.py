@@ -9,7 +9,8 @@ from sklearn.tree import DecisionTreeClassifier
 
 from model.audit._facts import PROPERTIES, STATED
 from model.audit._finding import Finding
-from model.audit._sources import LEAK_WARNING, Told, inside_sources, listed, severity
+from model.audit._many import widened
+from model.audit._sources import LEAK_WARNING, Told, enough, inside_sources, listed, severity
 from model.metrics import roc_auc
 
 JOINT_WARNING = 0.55  # of all properties together
@@ -21,7 +22,8 @@ def format_leak(facts: pd.DataFrame) -> list[Finding]:
 
     Each property is scored by how often it goes with fakes among the other files (out of fold), or by its plain value
     if it is a number; a small decision tree is fitted to all of them and scored out of fold. An AUC of 0.5 means that
-    they tell nothing.
+    they tell nothing. Intervals are as wide as that many comparisons need, and fewer than `MIN_IMAGES` of a label say
+    nothing.
 
     Parameters
     ----------
@@ -55,7 +57,7 @@ def original_leak(facts: pd.DataFrame) -> list[Finding]:
 
 
 def _findings(facts: pd.DataFrame, title: str, advice: str) -> list[Finding]:
-    if not _properties(facts) or facts["label"].nunique() < 2:
+    if not _properties(facts) or not enough(facts):
         return []
     findings = []
     if told := _told(facts):
@@ -77,14 +79,16 @@ def _findings(facts: pd.DataFrame, title: str, advice: str) -> list[Finding]:
 def _told(facts: pd.DataFrame) -> list[Told]:
     """The properties that tell the label, the strongest first, then all together."""
     labels, told = facts["label"].to_numpy(dtype=int), []
-    for name, meaning in _properties(facts).items():
+    properties = _properties(facts)
+    comparisons = len(properties) + 1
+    for name, meaning in properties.items():
         numeric = is_numeric_dtype(facts[name])
         scores = _numbers(facts[name]) if numeric else _out_of_fold(facts[name], facts["label"])
-        auc, low, _ = separation(labels, scores, both_ways=numeric)
+        auc, low, _ = separation(labels, scores, both_ways=numeric, comparisons=comparisons)
         if low > LEAK_WARNING:
             told.append(Told(auc, low, f"{meaning} (AUC {auc:.2f}: {_contrast(facts, name)})"))
     told.sort(key=lambda each: -each.auc)
-    auc, low, high = separation(labels, header_scores(facts), both_ways=False)
+    auc, low, high = separation(labels, header_scores(facts), both_ways=False, comparisons=comparisons)
     if low > JOINT_WARNING:
         text = f"all properties of the file together (cross-validated AUC {auc:.2f}, {low:.2f} to {high:.2f})"
         told.append(Told(auc, low, text))
@@ -156,8 +160,13 @@ def _folds(labels: np.ndarray) -> np.ndarray:
     return fold
 
 
-def separation(labels: np.ndarray, scores: np.ndarray, *, both_ways: bool) -> tuple[float, float, float]:
-    """AUC and its interval; above 0.5 either way for a plain number, 0.5 where it is not defined."""
+def separation(
+    labels: np.ndarray, scores: np.ndarray, *, both_ways: bool, comparisons: int = 1
+) -> tuple[float, float, float]:
+    """AUC and its interval, which holds for so many comparisons at once.
+
+    Above 0.5 either way for a plain number, 0.5 where it is not defined.
+    """
     spread = float(scores.max() - scores.min())
     if spread == 0:
         return 0.5, 0.5, 0.5
@@ -165,9 +174,10 @@ def separation(labels: np.ndarray, scores: np.ndarray, *, both_ways: bool) -> tu
     value = rate.value if rate.value is not None else 0.5
     if rate.low is None or rate.high is None:
         return value, 0.5, 1.0
+    low, high = max(0.0, widened(value, rate.low, comparisons)), min(1.0, widened(value, rate.high, comparisons))
     if both_ways and value < 0.5:
-        return 1 - value, 1 - rate.high, 1 - rate.low
-    return value, rate.low, rate.high
+        return 1 - value, 1 - high, 1 - low
+    return value, low, high
 
 
 def _contrast(facts: pd.DataFrame, name: str) -> str:

@@ -9,7 +9,7 @@ import pandas as pd
 
 LEAK_WARNING, LEAK_SEVERE = 0.60, 0.80  # AUC of a single property that knows nothing of the picture
 MAX_LISTED = 5
-MIN_INSIDE = 15  # images of each label that a source needs
+MIN_IMAGES = 15  # of each label that a check needs: of fewer, some property tells the labels apart by chance
 
 
 @dataclass(frozen=True)
@@ -41,6 +41,12 @@ def listed(inside: dict[str, Told]) -> str:
     return "; ".join(texts[:MAX_LISTED]) + (f"; and in {more} more" if more > 0 else "")
 
 
+def enough(frame: pd.DataFrame) -> bool:
+    """Whether there are at least `MIN_IMAGES` of each label."""
+    counts = frame["label"].value_counts()
+    return len(counts) == 2 and bool(counts.min() >= MIN_IMAGES)
+
+
 def inside_sources(frame: pd.DataFrame, check: Callable[[pd.DataFrame], list[Told]]) -> dict[str, Told]:
     """The strongest property by source, for sources in which one tells the label; the plainest source first.
 
@@ -53,8 +59,7 @@ def inside_sources(frame: pd.DataFrame, check: Callable[[pd.DataFrame], list[Tol
         return {}
     found: dict[str, Told] = {}
     for name, rows in frame.groupby("source"):
-        counts = rows["label"].value_counts()
-        if len(counts) == 2 and counts.min() >= MIN_INSIDE:
+        if enough(rows):
             told = [each for each in check(rows) if each.low > LEAK_WARNING]
             if told:
                 found[str(name)] = max(told, key=lambda each: each.auc)

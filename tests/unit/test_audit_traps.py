@@ -10,8 +10,12 @@ import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image
+from scipy.stats import norm
 
 from model import audit
+from model.accuracy import real_vs_real
+from model.audit._controls import AUC_TOLERANCE
+from model.audit._header import separation
 from model.checkpoint import HASH_BYTES, short_hash
 from model.dataset import from_source_set, load_labelled
 from model.faces import FaceFinder
@@ -231,6 +235,29 @@ def test_headers_that_tell_nothing_are_left_alone_about_always():
     assert sum(bool(audit.format_leak(crossed(200, 0.0, seed))) for seed in range(20)) <= 1
 
 
+def unrelated(count, seed):
+    """Headers of `count` files of each label that have nothing to do with it."""
+    rng, n = np.random.default_rng(seed), 2 * count
+    numbers = {name: rng.integers(200, 2000, n) for name in ("width", "height", "jpeg_sum")}
+    kinds = {"format": rng.choice(["PNG", "JPEG"], n), "mode": rng.choice(["RGB", "L"], n)}
+    return pd.DataFrame({"name": [f"{i}.x" for i in range(n)], "label": np.repeat([0, 1], count)} | numbers | kinds)
+
+
+def test_a_handful_of_files_tells_nothing_by_chance():
+    assert not any(audit.format_leak(unrelated(3, seed)) for seed in range(30))
+
+
+def test_the_best_of_many_properties_is_held_to_a_wider_interval():
+    labels = np.repeat([0, 1], 40)
+    scores = np.random.default_rng(0).normal(labels, 1)
+    value, low, high = separation(labels, scores, both_ways=True)
+    _, wide, wider = separation(labels, scores, both_ways=True, comparisons=11)
+    assert (value - wide) / (value - low) == pytest.approx(norm.isf(0.025 / 11) / norm.isf(0.025))
+    assert wider > high
+    value, low, _ = separation(labels, -scores, both_ways=True, comparisons=11)
+    assert value - low == pytest.approx(value - wide, abs=0.02)
+
+
 def test_three_files_have_no_header_classifier():
     facts = crossed(600, 1.0).drop_duplicates(["label", "width"]).iloc[:3]
     assert audit.format_leak(facts) == []
@@ -277,6 +304,7 @@ def test_a_score_that_separates_photographs_is_found(column):
     (finding,) = audit.real_control(scored(0.1, column=column))
     assert (finding.code, finding.severity) == ("RC006", "warning")
     assert "1 of 1 pairs" in finding.detail
+    assert "as wide as the number of pairs asks for (1 compared)" in finding.detail
     assert "studio over phone (AUC 0.7" in finding.detail
     assert set(finding.images) <= {f"{i}.jpg" for i in range(200, 400)}
     (finding,) = audit.real_control(scored(0.4))
@@ -289,6 +317,16 @@ def test_a_score_blind_to_the_source_of_photographs_is_left_alone():
     assert audit.real_control(scored(0.3).query("group != 'phone'")) == []
     assert audit.real_control(scored(0.3).drop(columns="group")) == []
     assert audit.real_control(faces()) == []
+
+
+def test_sources_are_not_told_apart_by_the_best_of_many_pairs():
+    rng = np.random.default_rng(1)
+    frame = pd.DataFrame({"label": 0, "p_fake": rng.random(480), "verdict": "real", "group": np.arange(480) // 40})
+    frame = frame.assign(path=[f"{i}.jpg" for i in range(480)], group="s" + frame["group"].astype(str))
+    pairs = real_vs_real(frame)["pairs"]
+    assert len(pairs) == 66
+    assert pairs[0]["roc_auc"]["low"] > 0.5 + AUC_TOLERANCE  # by chance, by itself
+    assert audit.real_control(frame) == []
 
 
 # --- RC007 ----------------------------------------------------------------------------------------
