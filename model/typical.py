@@ -120,10 +120,9 @@ def load(checkpoint: CheckpointInfo | str | Path | None = None) -> Typical | Non
             label: {name: Band(*(float(value) for value in content[label][name])) for name in REGIONS}
             for label in ("real", "fake")
         }
-        counted = content["above"] if content["format"] == FORMAT else None
         above: tuple[float | None, float | None] = (None, None)
-        if counted is not None:
-            above = float(counted["real"]), float(counted["fake"])
+        if content["format"] == FORMAT:
+            above = float(content["above"]["real"]), float(content["above"]["fake"])
         counts = int(content["n_real"]), int(content["n_fake"])
     except FileNotFoundError:
         return None

@@ -93,7 +93,7 @@ def test_a_rate_of_abstentions_is_not_headed_as_errors() -> None:
 @pytest.mark.parametrize("faces", [1, 3])
 @pytest.mark.parametrize("verdict", ["fake", "real", "inconclusive"])
 def test_the_summary_says_what_a_face_resembles_not_what_was_found_in_it(verdict: str, faces: int) -> None:
-    face = FaceResult(Face((0, 0, 9, 9), ((1, 1),) * 5, 1.0), (0, 0, 9, 9), verdict, None, 1.0, 0.5)
+    face = FaceResult(Face((0, 0, 9, 9), 1.0, ((1, 1),) * 5), (0, 0, 9, 9), verdict, None, 1.0, 0.5)
     result = ImageResult("a.png", verdict, OWN, "tiny", "0" * 64, "torch-fp32", "1", faces=(face,) * faces)
     text = words.summary(dataclasses.replace(result, deciding_face=faces - 1))
     assert ("the face" if faces == 1 else "face 3 of 3") in text
