@@ -51,7 +51,7 @@ def test_hostile_input_is_accepted_or_refused(name: str, number: int) -> None:
 @example("\\\\")  # POSIX keeps two slashes at the beginning as they are
 def test_a_name_is_only_ever_a_label(name: str) -> None:
     safe = _safe_name(name)
-    assert safe and safe.isprintable() and not safe.startswith("/") and ".." not in safe.split("/")
+    assert safe and fuzz.harmless(safe) and not safe.startswith("/") and ".." not in safe.split("/")
 
 
 @settings(max_examples=200)
@@ -74,7 +74,7 @@ def test_members_of_an_archive_keep_to_themselves(members: list[tuple[str, bytes
         assert "at most 4" in str(error) or "not a readable ZIP" in str(error)
         return
     for source in found:
-        assert source.name.isprintable() and ".." not in source.name.split("/")
+        assert fuzz.harmless(source.name) and ".." not in source.name.split("/")
         assert source.read() in dict(members).values()
 
 
