@@ -80,7 +80,7 @@ def test_photographs_that_the_threshold_was_set_on_are_so_called_also_where_no_l
 @pytest.mark.parametrize("verdict", VERDICTS)
 def test_a_rate_of_false_alarms_is_not_taken_for_the_chance_of_this_one(verdict: str) -> None:
     for measured in ({"test": TEST}, {"test": TEST, "unseen_real": UNSEEN}):
-        assert ("not the chance that this verdict is wrong" in said(verdict, **measured)) == (verdict == "fake")
+        assert ("not the chance that this verdict is wrong" in said(verdict, OWN, **measured)) == (verdict == "fake")
 
 
 def test_a_rate_of_abstentions_is_not_headed_as_errors() -> None:
