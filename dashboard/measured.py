@@ -12,7 +12,7 @@ import pandas as pd
 
 from dashboard import words
 from dashboard.tasks import EvaluationResult
-from dashboard.view import Selection, View
+from dashboard.view import Selection, View, finding_key, possible
 from model import metrics
 from model.results import COLUMNS
 
@@ -75,8 +75,8 @@ class Measured:
         return float(self.figures["threshold"]) if view.threshold is None else view.threshold
 
     def prevalence(self, view: View) -> float:
-        """The share of fakes that a view assumes: its own, else that of the set, else a half."""
-        return self.scored.share_of_fakes or 0.5 if view.prevalence is None else view.prevalence
+        """The share of fakes that a view assumes: its own, else that of the set, else a half; as far as possible."""
+        return possible(self.scored.share_of_fakes or 0.5 if view.prevalence is None else view.prevalence)
 
     def costs(self, view: View) -> metrics.Costs:
         """Costs and prevalence of a view."""
@@ -125,9 +125,9 @@ class Measured:
             kept &= np.fromiter((needle in name for name in self._folded), dtype=bool, count=len(y))
         return kept
 
-    def findings(self, code: str) -> list[dict[str, Any]]:
-        """The findings of the audit with a code."""
-        return [entry for entry in self.figures["audit"] if entry["code"] == code]
+    def findings(self, name: str) -> list[dict[str, Any]]:
+        """The findings of the audit by `dashboard.view.finding_key`, or by code."""
+        return [entry for entry in self.figures["audit"] if name in (finding_key(entry), entry["code"])]
 
     @property
     def columns(self) -> list[str]:

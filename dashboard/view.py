@@ -5,9 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
+from typing import Any
 
 CELLS = ("FP", "FN", "TP", "TN")
 TRUTHS = ("real", "fake")
+LEAST_PREVALENCE = 0.0001  # what the field for it can show, and as much below 1
 ORDERS = ("certain", "wrong", "unsure", "name")
 _LONGEST = 200  # characters of a text that is taken from an address
 
@@ -29,7 +31,7 @@ class Selection:
     column, value : str
         Group: the value of a column.
     finding : str
-        Code of a finding of the audit; the images that it names.
+        A finding of the audit, as `finding_key` names it, or a code for all findings with it; the images that it names.
     text : str
         Part of the name, in either case.
     """
@@ -56,7 +58,7 @@ class View:
     cost_fp, cost_fn : float
         Costs of the two mistakes, in any one unit.
     prevalence : float or None
-        Share of fakes where the detector will be used; None for that of the set.
+        Share of fakes where the detector will be used, see `possible`; None for that of the set.
     by : str
         Column whose groups are compared; '' for the first.
     order : str
@@ -105,7 +107,7 @@ class View:
             threshold=share,
             cost_fp=fp if fp + fn > 0 else 1.0,
             cost_fn=fn,
-            prevalence=prevalence if prevalence is not None and 0 < prevalence < 1 else None,
+            prevalence=possible(prevalence) if prevalence is not None and 0 < prevalence < 1 else None,
             selection=Selection(
                 cell=_word(params, "only_cell", CELLS),
                 truth=_word(params, "only_truth", TRUTHS),
@@ -124,6 +126,20 @@ class View:
 PARAMETERS = frozenset(
     View(0.5, 2, 2, 0.5, Selection("FP", "real", 0, 1, 0, "c", "v", "f", "t"), "b", "name", 2, "o").to_params()
 )
+
+
+def possible(prevalence: float) -> float:
+    """The nearest share of fakes that can be assumed, in [`LEAST_PREVALENCE`, 1 - `LEAST_PREVALENCE`]."""
+    return min(max(prevalence, LEAST_PREVALENCE), 1 - LEAST_PREVALENCE)
+
+
+def finding_key(finding: Mapping[str, Any]) -> str:
+    """What tells a finding of an audit from the others, short enough for an address: no two share code and title.
+
+    >>> finding_key({"code": "RC002", "title": "The file gives the label away"})
+    'RC002 The file gives the label away'
+    """
+    return f"{finding['code']} {finding['title']}"[:_LONGEST]
 
 
 def _number(params: Mapping[str, str], name: str, low: float, high: float) -> float | None:

@@ -20,8 +20,8 @@ from dashboard import relabel, report, resources, tasks, words
 from dashboard.jobs import Job
 from dashboard.measured import Measured
 from dashboard.people import LOCAL
-from dashboard.store import Run
-from dashboard.view import CELLS, ORDERS, PARAMETERS, Selection, View
+from dashboard.store import Run, StoreError
+from dashboard.view import CELLS, LEAST_PREVALENCE, ORDERS, PARAMETERS, Selection, View, finding_key
 from dashboard.widgets.evaluation import calibration, confusion, groups
 from dashboard.widgets.evaluation import relabel as relabel_widget
 from dashboard.widgets.evaluation.curves import near
@@ -32,7 +32,7 @@ from model.detector import Detector
 from model.regions import LABELS, REGIONS
 
 from .conftest import ROOT, open_page, picture
-from .synthetic import Plan, keep
+from .synthetic import FINDING, Plan, keep
 from .test_pages import text_of
 
 shares = hypothesis.floats(0, 1)
@@ -141,7 +141,38 @@ def test_findings_come_first_with_code_meaning_and_advice(app_home: Path) -> Non
     next(button for button in app.button if button.label == "Show 2 pictures of it").click().run()
     assert set(pictures(app)) <= {"real/camera/000000.png", "real/camera/000001.png"}
     assert pictures(app)
-    assert app.query_params["only_finding"] == "RC002"
+    assert app.query_params["only_finding"] == finding_key(FINDING)
+
+
+def test_pictures_of_a_finding_are_its_own_and_not_those_of_its_code(app_home: Path) -> None:
+    own = measured(kept(Plan(unscored=0)))
+    other = FINDING | {"title": "The file gives the label away inside a source", "images": [str(own.names[5])]}
+    own.figures = own.figures | {"audit": [FINDING, other]}
+    for finding in (FINDING, other):
+        rows = own.rows(View(selection=Selection(finding=finding_key(finding))))
+        assert set(own.names[rows]) == set(finding["images"])
+    assert len(own.rows(View(selection=Selection(finding="RC002")))) == 3  # an older address names the code
+
+
+def test_a_clean_audit_does_not_claim_what_may_not_have_been_checked() -> None:
+    def page() -> None:
+        from dashboard.widgets.evaluation import audit
+
+        audit.findings("job", [])
+
+    (box,) = AppTest.from_function(page).run().success
+    assert "no overlap" not in box.value
+    assert "can only be checked where the checkpoint says" in box.value
+
+
+@pytest.mark.parametrize(("given", "held"), [("1e-9", LEAST_PREVALENCE), ("0.9999999", 1 - LEAST_PREVALENCE)])
+def test_a_prevalence_that_the_field_cannot_show_is_brought_to_its_limit(
+    app_home: Path, given: str, held: float
+) -> None:
+    assert View.from_params({"prevalence": given}).prevalence == held
+    run = kept()
+    assert measured(run).prevalence(View(prevalence=float(given))) == held
+    assert visit(run, prevalence=given).number_input(key=f"prevalence_{run.id}").value == pytest.approx(100 * held)
 
 
 def test_threshold_moves_every_figure_and_the_address(app_home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -436,6 +467,32 @@ def test_corrections_make_a_new_run_and_leave_the_old_one(app_home: Path) -> Non
     result = tasks.load_inputs(new, resources.get_settings())
     assert all(source.read() == picture() for source in result.sources)
     queue.store.release(new.id)
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("inputs.parquet", b"PAR1 no more"),
+        ("inputs.parquet", b""),
+        ("predictions.parquet", None),
+        ("inputs.parquet", None),
+    ],
+)
+def test_a_damaged_run_leaves_no_corrected_one_that_waits_for_ever(
+    app_home: Path, name: str, content: bytes | None
+) -> None:
+    run = kept(Plan(real=4, fake=4, unscored=0))
+    own, queue = measured(run), resources.job_queue()
+    labelled = relabel.corrected(own.result.labelled, {str(own.names[0]): relabel.Correction(label="fake")})
+    damaged = run.folder / "inputs.parquet"
+    damaged.unlink()
+    if content is not None:
+        damaged.write_bytes(content)
+    with pytest.raises(StoreError) as refused:
+        relabel.copy_run(queue.store, run, own.result, labelled)
+    assert str(run.folder) not in str(refused.value)
+    assert [entry.id for entry in queue.store.runs()] == [run.id]
+    assert [path.name for path in queue.store.folder.iterdir() if path.is_dir()] == [run.id]
 
 
 def test_a_corrected_run_judges_nothing_again_whatever_version_made_it(app_home: Path) -> None:

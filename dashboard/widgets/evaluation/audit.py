@@ -7,7 +7,7 @@ from typing import Any
 import streamlit as st
 
 from dashboard import words
-from dashboard.view import Selection
+from dashboard.view import Selection, finding_key
 from dashboard.widgets.evaluation import state
 
 _SEVERITIES = {
@@ -22,9 +22,9 @@ def findings(job_id: str, found: list[dict[str, Any]]) -> None:
     st.subheader("Can these figures be trusted?")
     if not found:
         st.success(
-            "The audit found none of the faults it knows: no imbalance, no label given away by format, size or "
-            "framing, no duplicates, no overlap with the training data. That proves nothing about faults it does not "
-            "know.",
+            "The audit found none of the faults it knows, such as an imbalance, a label given away by format, size or "
+            "framing, or duplicates. Overlap with the training data can only be checked where the checkpoint says what "
+            "it was trained on. That proves nothing about faults the audit does not know.",
             icon=":material/verified:",
         )
         return
@@ -47,6 +47,6 @@ def findings(job_id: str, found: list[dict[str, Any]]) -> None:
                     key=f"finding_{job_id}_{number}",
                     on_click=state.change,
                     args=(job_id,),
-                    kwargs={"selection": Selection(finding=finding["code"]), "order": "name"},
+                    kwargs={"selection": Selection(finding=finding_key(finding)), "order": "name"},
                     help="Among those that were scored; below, beside the charts.",
                 )

@@ -8,10 +8,8 @@ from typing import Any
 import streamlit as st
 
 from dashboard.measured import Measured
-from dashboard.view import View
+from dashboard.view import LEAST_PREVALENCE, View, possible
 from dashboard.widgets.evaluation import state
-
-LEAST_PREVALENCE = 0.0001
 
 
 def controls(job_id: str, measured: Measured, view: View, at: Mapping[str, Any]) -> None:
@@ -80,7 +78,7 @@ def _stakes(job_id: str, measured: Measured, view: View) -> None:
         if value is None:
             return
         if name == "prevalence":
-            state.change(job_id, prevalence=min(max(value / 100, LEAST_PREVALENCE), 1 - LEAST_PREVALENCE))
+            state.change(job_id, prevalence=possible(value / 100))
             return
         other = view.cost_fn if name == "cost_fp" else view.cost_fp
         if value >= 0 and value + other > 0:
