@@ -247,6 +247,11 @@ def test_a_handful_of_files_tells_nothing_by_chance():
     assert not any(audit.format_leak(unrelated(3, seed)) for seed in range(30))
 
 
+@pytest.mark.parametrize("seed", [0, 14, 33])  # one of the properties is beyond its own interval
+def test_the_best_of_a_few_files_properties_tells_nothing_by_chance(seed):
+    assert audit.format_leak(unrelated(15, seed)) == []
+
+
 def test_the_best_of_many_properties_is_held_to_a_wider_interval():
     labels = np.repeat([0, 1], 40)
     scores = np.random.default_rng(0).normal(labels, 1)
