@@ -36,13 +36,13 @@ _RULES = (
 
 
 def responsible_use(detector: Detector) -> None:
-    """The rules, and how often each verdict is wrong."""
+    """The rules, and how often the detector errs, verdict by verdict."""
     left, right = st.columns(2, gap="large")
     for number, (title, text) in enumerate(_RULES):
         with (left, right)[number % 2], st.container(border=True):
             st.markdown(f"**{title}**")
             st.markdown(text)
-    st.subheader("How often it is wrong")
+    st.subheader("How often it errs")
     for verdict in (FAKE, REAL, INCONCLUSIVE):
         rates = words.stated_error_rates(detector.checkpoint, verdict, detector.thresholds)
         st.markdown(f"- **{words.VERDICTS[verdict].title}.** {words.plain(rates)}")

@@ -29,7 +29,7 @@ def what_if(found: Examination, index: int) -> None:
         outcomes = (f"**{LABELS[entry.region].lower()}** ({words.VERDICTS[entry.verdict].title})" for entry in changed)
         st.markdown(f"The verdict would be another one without: {', '.join(outcomes)}.")
     else:
-        st.markdown("The verdict stays the same, whichever part is taken away.")
+        st.markdown("The verdict stays the same, whichever one part is filled in.")
     chart, faces = st.columns([5, 6], gap="large")
     with chart:
         st.plotly_chart(
