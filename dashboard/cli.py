@@ -6,6 +6,7 @@ Results go to stdout, progress and messages to stderr. Exit code 0: done; 1: don
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import sys
@@ -34,6 +35,7 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 SOME_FAILED, UNUSABLE = 1, 2
+_PLACE = (errno.ENOSPC, errno.EDQUOT, errno.EIO)  # a disk that is full or broken; the error names no file
 _IMAGES = ("image could", "images could")
 _SHOWN = 10  # names listed on stderr before "and N more"
 
@@ -383,9 +385,7 @@ def evaluate(
         # What cannot be is refused before the work, not after it.
         Costs(cost_fp, cost_fn, 0.5 if prevalence is None else prevalence)
         columns = group_by or ["group"]
-        for column in (*columns, *([cluster_by] if cluster_by is not None else [])):
-            if column not in labelled.frame:
-                raise UnusableError(f"{source}: there is no column {column!r}; there are {', '.join(labelled.frame)}.")
+        evaluation.check_columns(labelled, columns, cluster_by)
         if out is not None:
             evaluation.prepare_folder(out)
         detector = _detector(checkpoint, precision, runtime, threshold)
@@ -396,6 +396,7 @@ def evaluate(
             predictions = evaluation.predict(
                 detector, labelled, delivery=tier, batch_size=get_settings().batch_size, progress=progress
             )
+        written = evaluation.write_predictions(predictions, out) if out is not None else []
         typer.echo("Computing figures and intervals", err=True)
         done = evaluation.measure(
             labelled,
@@ -409,9 +410,9 @@ def evaluate(
             cost_fp=cost_fp,
             cost_fn=cost_fn,
         )
-        if out is not None:
-            for path in evaluation.write(done, out):
-                typer.echo(f"Wrote {path}", err=True)
+        written += evaluation.write_figures(done, out) if out is not None else []
+        for path in written:
+            typer.echo(f"Wrote {path}", err=True)
     if as_json:
         typer.echo(evaluation.json_text(done.metrics), nl=False)
     else:
@@ -681,6 +682,8 @@ def card(
         missing = [entry for entry, file in pairs.items() if not Path(file).is_file()]
         if missing:
             raise UnusableError(f"{missing[0]}: give it as NAME=FILE, with the file of an evaluation.")
+        for file in pairs.values():
+            _require_figures(Path(file))
         info = attach(checkpoint, {entry: Path(file) for entry, file in pairs.items()})
     typer.echo(f"{info.card}")
 
@@ -706,14 +709,14 @@ def _usable() -> Iterator[None]:
 def _is_expected(error: Exception) -> bool:
     """Whether the message was written for users; anything else is a defect and keeps its traceback."""
     if isinstance(error, OSError):
-        return error.filename is not None
+        return error.filename is not None or error.errno in _PLACE
     known = ("model", "dashboard", "pydantic_core", "pydantic_settings", "tomllib")
     return type(error).__module__.split(".")[0] in known
 
 
 def _one_line(error: Exception) -> str:
-    if isinstance(error, OSError) and error.filename is not None:
-        return f"{error.filename}: {error.strerror}."
+    if isinstance(error, OSError):
+        return ": ".join(str(part) for part in (error.filename, error.strerror) if part is not None) + "."
     entries = getattr(error, "errors", None)
     if callable(entries):  # pydantic: a setting
         text = "; ".join(f"{'.'.join(map(str, entry['loc']))}: {entry['msg']}" for entry in entries())
@@ -766,7 +769,7 @@ def _sources(text: str) -> SourceSet:
 
     path = Path(text)
     if text == "-":
-        lines, base = sys.stdin.read().splitlines(), Path()
+        lines, base = os.fsdecode(sys.stdin.buffer.read()).splitlines(), Path()  # a name may be no Unicode
     elif is_url(text):
         return _some(from_url(text), text)
     elif path.suffix.lower() in (".txt", ".lst") and path.is_file():
@@ -948,6 +951,16 @@ def _list(lines: Sequence[str], title: str) -> None:
 
 def _counted(count: int, one: str, many: str) -> str:
     return f"{count:,} {one if count == 1 else many}"
+
+
+def _require_figures(file: Path) -> None:
+    """Refuse a file that does not hold the figures of an evaluation."""
+    try:
+        figures = json.loads(file.read_text("utf-8"))
+    except ValueError as error:
+        raise UnusableError(f"{file}: is not JSON ({error}).") from error
+    if not isinstance(figures, dict) or "n" not in figures:
+        raise UnusableError(f"{file}: does not hold the figures of an evaluation.")
 
 
 def _printable(name: str) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -23,6 +23,8 @@ from model.results import COLUMNS, TEXT_COLUMNS, ImageResult, to_frame, unguard_
 from model.tiers import tier
 
 PREDICTIONS = ("predictions.parquet", "predictions.csv")
+_MEASURED = ("metrics.json", "report.html")
+_NUMBERS = frozenset(COLUMNS) - {*TEXT_COLUMNS, "label"}
 _CHUNK = 256  # results turned into table rows at a time; evidence maps are dropped there
 _SHOWN = 10  # images that are named in a comparison
 _TITLES = {
@@ -124,27 +126,54 @@ def measure(
     return Evaluation(figures, predictions)
 
 
+def check_columns(labelled: LabelledSet, group_by: Sequence[str], cluster_by: str | None) -> None:
+    """Refuse columns that `measure` could not group or cluster by, before the work.
+
+    Raises
+    ------
+    model.metrics.MetricsError
+        If the predictions will not have one, or the set leaves the one to cluster by empty.
+    """
+    known = [name for name in COLUMNS if name not in ("label", "source")]  # of the results, which are not there yet
+    seen = labelled.attach(pd.DataFrame({"path": labelled.frame["name"]}).reindex(columns=known))
+    for column in (*group_by, *([cluster_by] if cluster_by is not None else [])):
+        if column not in seen:
+            offered = ", ".join(["format", *(name for name in seen if name not in known)])
+            raise metrics.MetricsError(f"There is no column {column!r} to compare images by; there are {offered}.")
+    if cluster_by is not None and cluster_by not in known:
+        values = seen[cluster_by]
+        if not (values.notna() & (values.astype(str) != "")).any():
+            raise metrics.MetricsError(f"The column {cluster_by!r} to cluster by is empty.")
+
+
 def prepare_folder(folder: Path) -> None:
-    """Make the folder that `write` will fill; `OSError` with its name if nothing can be written there."""
+    """Make the folder for the results; `OSError` with its name if nothing can be written there."""
     folder.mkdir(parents=True, exist_ok=True)
     probe = folder / ".probe"
     probe.touch()
     probe.unlink()
 
 
-def write(evaluation: Evaluation, folder: Path) -> list[Path]:
-    """Write `metrics.json`, `predictions.csv`, `predictions.parquet` and `report.html`; returns their paths."""
-    folder.mkdir(parents=True, exist_ok=True)
-    paths = [folder / name for name in ("metrics.json", *PREDICTIONS, "report.html")]
+def write_predictions(predictions: pd.DataFrame, folder: Path) -> list[Path]:
+    """Write `predictions.parquet` and `predictions.csv`; returns their paths. What was measured on others goes."""
+    for name in _MEASURED:
+        (folder / name).unlink(missing_ok=True)
+    paths = [folder / name for name in PREDICTIONS]
+    write_parquet(predictions, paths[0])
+    write_csv(predictions, paths[1])
+    return paths
+
+
+def write_figures(evaluation: Evaluation, folder: Path) -> list[Path]:
+    """Write `metrics.json` and `report.html`; returns their paths."""
+    paths = [folder / name for name in _MEASURED]
     paths[0].write_text(json_text(evaluation.metrics), "utf-8")
-    write_parquet(evaluation.predictions, paths[1])
-    write_csv(evaluation.predictions, paths[2])
-    paths[3].write_text(report.render(evaluation.metrics, evaluation.predictions), "utf-8")
+    paths[1].write_text(report.render(evaluation.metrics, evaluation.predictions), "utf-8")
     return paths
 
 
 def read_predictions(path: Path) -> pd.DataFrame:
-    """Predictions as `write` wrote them: the table itself, or the folder that holds it.
+    """Predictions as `write_predictions` wrote them: the table itself, or the folder that holds it.
 
     Raises
     ------
@@ -156,7 +185,7 @@ def read_predictions(path: Path) -> pd.DataFrame:
         raise metrics.MetricsError(f"{path}: there is no table of predictions. Make one with `evaluate --out FOLDER`.")
     try:
         table = _read_table(found)
-    except (OSError, ValueError, pa.ArrowException) as error:
+    except (OSError, ValueError, TypeError, pa.ArrowException) as error:
         raise metrics.MetricsError(f"{found}: cannot be read as a table of predictions ({error}).") from error
     if "path" not in table:
         raise metrics.MetricsError(f"{found}: is no table of predictions, as it has no column 'path'.")
@@ -165,10 +194,11 @@ def read_predictions(path: Path) -> pd.DataFrame:
 
 def _read_table(path: Path) -> pd.DataFrame:
     if path.suffix.lower() in (".parquet", ".pq"):
-        return pd.read_parquet(path)
+        table = pd.read_parquet(path)
+        return table.assign(**{name: pd.to_numeric(table[name]) for name in table if name in _NUMBERS})
     # As text, then through Python's own float: pandas' parser is fast rather than exact.
     table = pd.read_csv(path, dtype=str, keep_default_na=False, na_values=[""]).rename(columns=unguard_text)
-    numbers = [name for name in table if name in COLUMNS and name not in (*TEXT_COLUMNS, "label")]
+    numbers = [name for name in table if name in _NUMBERS]
     for name in table:
         table[name] = table[name].map(float if name in numbers else unguard_text, na_action="ignore")
     return table.astype(dict.fromkeys(numbers, "float64"))

@@ -147,10 +147,23 @@ def measure(
 
 
 def load(folder: Path) -> list[dict[str, Any]]:
-    """Every measurement in a folder, that of the default checkpoint first, then by name."""
-    read = [json.loads(path.read_text("utf-8")) for path in sorted(folder.glob("*.json"))]
+    """Every measurement in a folder, that of the default checkpoint first, then by name.
+
+    Raises
+    ------
+    model.metrics.MetricsError
+        If a file in it that ends in `.json` is none.
+    """
+    read = [_read(path) for path in sorted(folder.glob("*.json"))]
     found = [entry for entry in read if isinstance(entry, dict) and entry.get("format") == FORMAT]
     return sorted(found, key=lambda entry: (entry["checkpoint"] != DEFAULT, entry["checkpoint"]))
+
+
+def _read(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text("utf-8"))
+    except ValueError as error:
+        raise metrics.MetricsError(f"{path}: is not JSON ({error}). Move it away, or measure anew.") from error
 
 
 def real_vs_real(images: pd.DataFrame) -> dict[str, Any]:

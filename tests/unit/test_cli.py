@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import socket
@@ -23,7 +24,7 @@ from typer.testing import CliRunner
 
 from dashboard import cli, server
 from dashboard.settings import ROOT, Settings, get_settings
-from model import metrics
+from model import accuracy, metrics
 from model.audit import file_facts
 from model.checkpoint import HASH_BYTES, read_info, short_hash
 from model.dataset import LabelledSet
@@ -102,12 +103,18 @@ def test_classify_goes_on_after_a_damaged_file_and_returns_1(folder: Path) -> No
         (["evaluate", "strange"], "holiday"),
         (["evaluate", "set", "--group-by", "camera"], "camera"),
         (["evaluate", "set", "--cluster-by", "person"], "person"),
+        (["evaluate", "set", "--cluster-by", "group"], "'group' to cluster by is empty"),
+        (["evaluate", "set", "--group-by", "name"], "no column 'name'"),
+        (["evaluate", "set", "--group-by", "label_name"], "there are format, label, group, source."),
         (["evaluate", "set", "--prevalence", "1"], "prevalence"),
         (["evaluate", "set", "--cost-fp", "0", "--cost-fn", "0"], "Costs"),
         (["evaluate", "set", "--checkpoint", "nothing"], "nothing"),
         (["audit", "strange"], "holiday"),
         (["classify", "set/real/1.png", "--checkpoint", "x.safetensors"], "x.safetensors"),
         (["audit", "set", "--predictions", "wrong.csv"], "wrong.csv: is no table of predictions, as it has no column"),
+        (["compare", "text.parquet", "text.parquet"], "text.parquet: cannot be read as a table of predictions"),
+        (["card", "x.safetensors", "test=wrong.csv"], "wrong.csv: is not JSON"),
+        (["card", "x.safetensors", "test=list.json"], "list.json: does not hold the figures"),
         (["train"], "train FOLDER"),
         (["train", "gone"], "gone"),
         (["train", "--config", "gone.toml"], "gone.toml"),
@@ -117,6 +124,8 @@ def test_unusable_input_is_one_line_and_exit_code_2(
     folder: Path, picture: Picture, arguments: list[str], said: str
 ) -> None:
     Path("wrong.csv").write_text("file,p_fake\na.png,0.5\n")
+    Path("list.json").write_text("[]")
+    pd.DataFrame({"path": ["a.png"], "p_fake": ["much"]}).to_parquet("text.parquet")
     Path("empty").mkdir()
     Path("strange/holiday").mkdir(parents=True)
     Path("strange/holiday/a.png").write_bytes(picture(1))
@@ -193,6 +202,16 @@ def test_bulk_reads_a_list_from_stdin(folder: Path) -> None:
     assert pd.read_csv("out.csv")["path"].tolist() == ["set/fake/2.png", "set/real/1.png"]
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="names are Unicode elsewhere")
+def test_bulk_reads_names_that_are_no_unicode_from_stdin(folder: Path) -> None:
+    name = os.fsdecode(b"caf\xe9.png")
+    (folder / "fake" / "0.png").rename(folder / name)
+    given = os.fsencode(folder / name) + b"\n"
+    done = runner.invoke(cli.app, ["bulk", "-", "--out", "x.csv"], input=given)
+    assert done.exit_code == 0, done.output
+    assert pd.read_csv("x.csv")["p_fake"].notna().tolist() == [True]
+
+
 def test_bulk_resumes_from_the_command_line(folder: Path) -> None:
     runner.invoke(cli.app, ["bulk", str(folder), "--out", "out.csv"])
     before = Path("out.csv").read_bytes()
@@ -239,6 +258,38 @@ def test_evaluate_refuses_a_folder_that_cannot_be_written_before_the_work(
         done = runner.invoke(cli.app, ["evaluate", str(folder), "--out", out])
         assert done.exit_code == 2, done.output
         assert "taken" in done.stderr
+
+
+def test_evaluate_refuses_columns_before_the_work(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("dashboard.evaluation.predict", lambda *_, **__: pytest.fail("judged"))
+    for options in (["--cluster-by", "group"], ["--group-by", "label_name"]):
+        assert runner.invoke(cli.app, ["evaluate", str(folder), *options]).exit_code == 2
+
+
+def test_evaluate_compares_by_format_as_the_page_does(folder: Path) -> None:
+    done = runner.invoke(cli.app, ["evaluate", str(folder), "--group-by", "format", "--json"])
+    assert done.exit_code == 0, done.output
+    assert set(json.loads(done.stdout)["groups"]) == {"PNG"}
+
+
+def test_predictions_are_kept_when_they_cannot_be_measured(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    assert runner.invoke(cli.app, ["evaluate", str(folder), "--out", "result"]).exit_code == 0
+    Path("result/predictions.parquet").unlink()
+    monkeypatch.setattr("dashboard.evaluation.measure", full)
+    done = runner.invoke(cli.app, ["evaluate", str(folder), "--out", "result"])
+    assert done.exit_code == 2, done.output  # a full disk is no defect, though the error names no file
+    assert lines(done.stderr)[-1] == "reality-check: No space left on device."
+    assert len(pd.read_parquet("result/predictions.parquet")) == 6
+    assert not Path("result/metrics.json").exists()  # the earlier one was of other predictions
+
+
+def test_a_measurement_that_is_no_json_is_named(tmp_path: Path) -> None:
+    (tmp_path / "half.json").write_text('{"format": ')
+    with pytest.raises(metrics.MetricsError, match=r"half\.json: is not JSON"):
+        accuracy.load(tmp_path)
 
 
 def test_evaluate_judges_other_pixels_in_the_hard_tier(folder: Path) -> None:
