@@ -9,10 +9,12 @@ import os
 import shutil
 from collections import Counter
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
+import pyarrow as pa
 
 from dashboard import tasks
 from dashboard.store import Run, RunStore, StoreError, write_atomically
@@ -89,8 +91,12 @@ def copy_run(store: RunStore, run: Run, result: EvaluationResult, labelled: Labe
     Raises
     ------
     StoreError
-        If it cannot be written; nothing is left of it then.
+        If it cannot be written, or `run` is damaged; nothing is left of it then.
     """
+    try:
+        inputs = pd.read_parquet(run.folder / "inputs.parquet")  # places in the run's folder are kept relative to it
+    except (OSError, ValueError, pa.ArrowException) as error:
+        raise StoreError("This run is damaged: its list of pictures cannot be read.") from error
     new = store.create(
         run.kind,
         f"{run.name}, relabelled",
@@ -104,7 +110,6 @@ def copy_run(store: RunStore, run: Run, result: EvaluationResult, labelled: Labe
     try:
         _copy(run.uploads, new.uploads)
         names = set(labelled.frame["name"])
-        inputs = pd.read_parquet(run.folder / "inputs.parquet")  # places in the run's folder are kept relative to it
         about = {"skipped": labelled.skipped, "folders": labelled.folders.to_dict("list")}
         predictions = result.predictions[result.predictions["path"].isin(names)].reset_index(drop=True)
         write_atomically(new.folder / "labels.parquet", tasks.parquet_bytes(labelled.frame))
@@ -117,10 +122,13 @@ def copy_run(store: RunStore, run: Run, result: EvaluationResult, labelled: Labe
         )
         write_atomically(new.folder / "inputs.parquet", tasks.parquet_bytes(kept))
         return store.update(new.id, total=len(kept)) or new
-    except (OSError, StoreError) as error:
-        store.delete(new.id)
-        store.release(new.id)
-        raise StoreError(f"The relabelled run cannot be written ({error}).") from error
+    except BaseException as error:  # whatever it was: a run that cannot begin must not wait for ever
+        with suppress(StoreError):  # out of sight all the same
+            store.discard(new.id)
+        if isinstance(error, (OSError, StoreError)):
+            reason = (error.strerror or "the server's disk") if isinstance(error, OSError) else error
+            raise StoreError(f"The relabelled run cannot be written ({reason}).") from error
+        raise
 
 
 def _copy(source: Path, target: Path) -> None:

@@ -16,12 +16,11 @@ from dashboard.settings import Settings, get_settings
 from dashboard.store import BULK, EVALUATION, Run, StoreError
 from dashboard.widgets.many_input import Chosen
 from dashboard.widgets.purpose import is_stated
-from model.dataset import LabelError, LabelledSet, from_manifest, from_source_set
+from model.dataset import MANIFEST_SUFFIXES, LabelError, LabelledSet, from_manifest, from_source_set
 from model.detector import Detector
 from model.sources import SourceError, SourceSet, from_folder, from_zip
 
 UNLABELLED = "not_applicable"
-_MANIFESTS = (".csv", ".tsv", ".parquet")
 
 
 def sources_of(chosen: Chosen, settings: Settings, *, folder: Path | None = None) -> SourceSet:
@@ -63,7 +62,7 @@ def _pictures_in(path: Path, changed: int, _settings: Settings) -> SourceSet:  #
 
 @st.cache_resource(ttl="30s", max_entries=2, show_spinner="Reading the labels …")
 def _labels_in(path: Path, changed: int, _settings: Settings) -> LabelledSet:
-    if path.suffix.lower() in _MANIFESTS and path.is_file():
+    if path.suffix.lower() in MANIFEST_SUFFIXES and path.is_file():
         return from_manifest(path)
     return from_source_set(_with_an_answer(_pictures_in(path, changed, _settings)))
 

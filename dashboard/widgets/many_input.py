@@ -20,6 +20,7 @@ from dashboard.intake import (
     server_places,
 )
 from dashboard.settings import Settings
+from model.dataset import MANIFEST_SUFFIXES
 
 DIRECTORY_LIMIT = 300
 
@@ -91,7 +92,7 @@ def _places(_settings: Settings, roots: tuple[Path, ...], suffixes: tuple[str, .
 
 
 def _server(settings: Settings, key: str, labelled: bool) -> Chosen | None:
-    suffixes = (".zip", ".csv", ".tsv", ".parquet") if labelled else (".zip",)
+    suffixes = (".zip", *MANIFEST_SUFFIXES) if labelled else (".zip",)
     places = {place.label: place for place in _places(settings, settings.folder_roots, suffixes)}
     if not places:
         st.caption("No folder on the server is open to visitors. The setting `folder_roots` lists them.")

@@ -469,18 +469,8 @@ def test_corrections_make_a_new_run_and_leave_the_old_one(app_home: Path) -> Non
     queue.store.release(new.id)
 
 
-@pytest.mark.parametrize(
-    ("name", "content"),
-    [
-        ("inputs.parquet", b"PAR1 no more"),
-        ("inputs.parquet", b""),
-        ("predictions.parquet", None),
-        ("inputs.parquet", None),
-    ],
-)
-def test_a_damaged_run_leaves_no_corrected_one_that_waits_for_ever(
-    app_home: Path, name: str, content: bytes | None
-) -> None:
+@pytest.mark.parametrize("content", [b"PAR1 no more", b"", None])
+def test_a_damaged_run_leaves_no_corrected_one_that_waits_for_ever(app_home: Path, content: bytes | None) -> None:
     run = kept(Plan(real=4, fake=4, unscored=0))
     own, queue = measured(run), resources.job_queue()
     labelled = relabel.corrected(own.result.labelled, {str(own.names[0]): relabel.Correction(label="fake")})
@@ -493,6 +483,18 @@ def test_a_damaged_run_leaves_no_corrected_one_that_waits_for_ever(
     assert str(run.folder) not in str(refused.value)
     assert [entry.id for entry in queue.store.runs()] == [run.id]
     assert [path.name for path in queue.store.folder.iterdir() if path.is_dir()] == [run.id]
+
+
+def test_no_error_leaves_a_corrected_run_behind(app_home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def defect(*_: object) -> None:
+        raise KeyError("position")
+
+    run = kept(Plan(real=4, fake=4, unscored=0))
+    own, queue = measured(run), resources.job_queue()
+    monkeypatch.setattr(tasks, "keep_thumbnails", defect)
+    with pytest.raises(KeyError):
+        relabel.copy_run(queue.store, run, own.result, own.result.labelled)
+    assert [entry.id for entry in queue.store.runs()] == [run.id]
 
 
 def test_a_corrected_run_judges_nothing_again_whatever_version_made_it(app_home: Path) -> None:

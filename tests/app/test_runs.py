@@ -18,6 +18,7 @@ from dashboard import resources, start, tasks
 from dashboard.jobs import Job
 from dashboard.settings import get_settings
 from dashboard.store import BULK, DONE, EVALUATION, PAUSED
+from model.dataset import MANIFEST_SUFFIXES
 from model.sources import SourceSet, from_folder
 
 from .conftest import archive, open_page, picture
@@ -433,6 +434,22 @@ def test_a_server_folder_is_evaluated(app: AppTest) -> None:
     until_finished(app, EVALUATION)
     assert not app.exception
     assert "6 pictures" in text_of(app)
+
+
+@pytest.mark.parametrize("suffix", MANIFEST_SUFFIXES)
+def test_every_manifest_that_the_command_reads_is_offered_and_read(app: AppTest, app_home: Path, suffix: str) -> None:
+    table = pd.DataFrame({"path": ["real/group/real-0.png", "fake/group/fake-0.png"], "label": ["real", "fake"]})
+    place = app_home / "served" / f"list{suffix}"
+    if suffix in (".parquet", ".pq"):
+        table.to_parquet(place, index=False)
+    else:
+        table.to_csv(place, index=False)
+    open_page(app, "evaluate")
+    app.session_state["evaluate_way"] = "Server"
+    app.run()
+    app.selectbox(key="evaluate_place").select(f"served/list{suffix}").run()
+    assert not app.exception
+    assert {metric.label: metric.value for metric in app.metric}["AI-generated"] == "1"
 
 
 @pytest.mark.parametrize(("name", "button"), [("bulk", "Start"), ("evaluate", "Run the evaluation")])
