@@ -78,7 +78,7 @@ def test_numbers_of_boxes_can_be_read(verdict: str) -> None:
     shown = boxed(Image.new("RGB", (800, 800), "grey"), [(100, 100, 700, 700)] * 2, [verdict] * 2)
     label = shown.crop((104, 104, 124, 130))
     fill = BOX_COLOURS[verdict]
-    assert any(contrast(colour, fill) >= 4.5 for _, colour in label.getcolors(1000) or [])
+    assert any(contrast(colour, fill) >= 4.5 for _, colour in label.getcolors(1000) or [])  # type: ignore[arg-type]
 
 
 def test_boxes_are_scaled_with_the_picture_and_coloured_by_verdict() -> None:
