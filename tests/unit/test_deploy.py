@@ -99,6 +99,19 @@ def test_services_have_no_rights_they_do_not_need() -> None:
     assert not re.search(r"^ +- \"?8501", text, flags=re.MULTILINE)  # not published
 
 
+def test_no_default_of_a_variable_holds_braces() -> None:
+    text = (DEPLOY / "compose.yaml").read_text("utf-8")  # some readers end the variable at the first closing one
+    assert not re.findall(r"\$\{[^}]*\{", text)
+    given = re.findall(r"^([A-Z_]+)=", (DEPLOY / "site.env.example").read_text("utf-8"), flags=re.MULTILINE)
+    assert set(re.findall(r"\$\{([A-Z_]+):\?", text)) <= set(given)
+
+
+def test_limits_are_those_of_the_application() -> None:
+    text = (DEPLOY / "compose.yaml").read_text("utf-8")
+    for name in ("total_upload_mb", "decode_mb"):
+        assert f"${{{name.upper()}:-{Settings.model_fields[name].default}}}" in text
+
+
 @pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="no systemd-analyze")
 def test_the_unit_is_understood(tmp_path: Path) -> None:
     text = (DEPLOY / "reality-check.service").read_text("utf-8")
