@@ -192,7 +192,7 @@ def _charts(figures: Mapping[str, Any], scored: metrics.Scored) -> list[dict[str
     add(
         "Reliability",
         "Bins of equal mass with 95 % intervals. On the dashed line a score means what it says.",
-        _svg.reliability(metrics.reliability_frame(y, p)),
+        _svg.reliability(metrics.reliability_frame(y, p, clusters=scored.clusters)),
     )
     add(
         "Risk and coverage",

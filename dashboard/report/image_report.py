@@ -19,7 +19,7 @@ from PIL import Image
 
 from dashboard import words
 from dashboard.charts import LIGHT, ledger_frame
-from dashboard.overlay import boxed, cell_limit, colourise, overlay
+from dashboard.overlay import boxed, cell_limit, overlay
 from model.detector import Detector
 from model.imaging import ImageError, decode
 from model.packet import environment, plain_name
@@ -276,12 +276,11 @@ def _maps(detector: Detector, data: bytes, face: FaceResult) -> tuple[bytes, byt
     crop = detector.crop(decode(data).pixels, face.face)
     limit = cell_limit(face.evidence.shape)
     ramp = np.linspace(-limit, limit, 240, dtype=np.float32)[None, :].repeat(240, axis=0)
-    bar = Image.new("RGBA", (240, 240), "white")
-    bar.alpha_composite(colourise(ramp, 240, limit, smooth=False))
+    bar = overlay(Image.new("RGB", (240, 240), "white"), ramp, limit=limit, smooth=False)
     return (
         _encoded(crop, "PNG"),
         _encoded(overlay(crop, face.evidence), "PNG"),
-        _encoded(bar.convert("RGB").crop((0, 0, 240, 8)), "PNG"),
+        _encoded(bar.crop((0, 0, 240, 8)), "PNG"),
     )
 
 

@@ -296,6 +296,12 @@ def test_larger_faces_in_one_class_are_found():
     assert "vertical position" not in finding.detail
 
 
+@pytest.mark.parametrize(("each", "found"), [(14, 0), (15, 1)])
+def test_the_framing_of_a_few_images_tells_nothing(each, found):
+    images = faces(fake_side=120).groupby("label").head(each)
+    assert len(audit.framing_leak(images)) == found
+
+
 def test_one_class_left_out_more_often_is_found():
     (finding,) = audit.framing_leak(faces(left_out=60))
     assert "0.0 % of the real and 30.0 % of the fake" in finding.detail
