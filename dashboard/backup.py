@@ -10,7 +10,7 @@ import tempfile
 from contextlib import closing
 from pathlib import Path
 
-from dashboard.store import _DELETING, CLAIM, INDEX, RunStore, StoreError
+from dashboard.store import CLAIM, DELETING, INDEX, RunStore, StoreError
 
 
 def save(runs: Path, target: Path) -> int:
@@ -85,7 +85,7 @@ def _snapshot(index: Path, copy: Path) -> list[str]:
     with closing(sqlite3.connect(copy)) as kept:
         kept.execute("PRAGMA secure_delete = ON")  # not even their names go along
         with kept:
-            kept.execute("DELETE FROM run WHERE state = ?", (_DELETING,))
+            kept.execute("DELETE FROM run WHERE state = ?", (DELETING,))
         return [run for (run,) in kept.execute("SELECT id FROM run ORDER BY id")]
 
 

@@ -30,7 +30,7 @@ from typing import Any
 BULK, EVALUATION = "bulk", "evaluation"
 QUEUED, RUNNING, DONE, CANCELLED, FAILED = "queued", "running", "done", "cancelled", "failed"
 INTERRUPTED, PAUSED = "interrupted", "paused"
-_DELETING = "deleting"  # hidden; goes for good once nobody works on it
+DELETING = "deleting"  # hidden; goes for good once nobody works on it
 _UNFINISHED = (QUEUED, RUNNING, INTERRUPTED)  # and to be gone on with
 INDEX, RECORD, CLAIM = "runs.sqlite", "run.json", "claim"
 UPLOADS, TABLE, METRICS = "uploads", "predictions.parquet", "metrics.json"
@@ -256,7 +256,7 @@ class RunStore:
         values = [json.dumps(value) if name in _JSON else value for name, value in changes.items()]
         assignments = ", ".join(f"{name} = ?" for name in changes)  # names were checked above
         with self._connected() as index:
-            index.execute(f"UPDATE run SET {assignments} WHERE id = ? AND state != ?", [*values, run_id, _DELETING])
+            index.execute(f"UPDATE run SET {assignments} WHERE id = ? AND state != ?", [*values, run_id, DELETING])
         run = self.get(run_id)
         if run is not None:
             _record(run)
@@ -277,7 +277,7 @@ class RunStore:
             return None
         deleted = _inventory(run)
         with self._connected() as index:
-            index.execute("UPDATE run SET state = ? WHERE id = ?", (_DELETING, run_id))
+            index.execute("UPDATE run SET state = ? WHERE id = ?", (DELETING, run_id))
         if not run.folder.is_dir():
             self._erase(run_id)
         elif run_id not in self._claims and self.claim(run_id):
@@ -320,7 +320,7 @@ class RunStore:
         Files that cannot be deleted are logged and left for the next time: one folder must not keep the server still.
         """
         with self._connected() as index:
-            marked = index.execute("SELECT id FROM run WHERE state = ?", (_DELETING,)).fetchall()
+            marked = index.execute("SELECT id FROM run WHERE state = ?", (DELETING,)).fetchall()
         for (run_id,) in marked:
             with _logged():
                 if not (self.folder / run_id).is_dir():
@@ -387,7 +387,7 @@ class RunStore:
         try:
             with self._connected() as index:
                 row = index.execute("SELECT state FROM run WHERE id = ?", (run_id,)).fetchone()
-            if row is not None and row[0] == _DELETING:
+            if row is not None and row[0] == DELETING:
                 shutil.rmtree(self.folder / run_id)
                 self._erase(run_id)
         except OSError as error:
@@ -475,7 +475,7 @@ class RunStore:
             "ORDER BY created DESC"
         )
         with self._connected() as index:
-            rows = index.execute(query, (*values, _DELETING, owner, owner)).fetchall()
+            rows = index.execute(query, (*values, DELETING, owner, owner)).fetchall()
         return [self._run(dict(zip(_COLUMNS, row, strict=True))) for row in rows]
 
     def _run(self, row: dict[str, Any]) -> Run:
@@ -516,7 +516,7 @@ def write_atomically(path: Path, data: bytes) -> None:
 
 def _check_rows(index: sqlite3.Connection) -> None:
     """Raise `sqlite3.DatabaseError` if a row is none that was written: SQLite looks after its pages, not our values."""
-    known = (QUEUED, RUNNING, DONE, PAUSED, CANCELLED, FAILED, INTERRUPTED, _DELETING)
+    known = (QUEUED, RUNNING, DONE, PAUSED, CANCELLED, FAILED, INTERRUPTED, DELETING)
     try:
         for values in index.execute(f"SELECT {', '.join(_COLUMNS)} FROM run"):
             row = dict(zip(_COLUMNS, values, strict=True))
