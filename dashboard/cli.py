@@ -234,7 +234,8 @@ def explain(
         for path in report or []:
             path.write_bytes(found.report(path.suffix.lower()[1:], sealed=packet is not None))
         _print_result(result, as_json=False)
-        _print_error_rates(detector, [result.verdict])
+        if result.error is None:
+            _print_error_rates(detector, [result.verdict])
         for line in image_report.ledger_lines(result.deciding) if result.deciding else ():
             typer.echo(f"{line.log_odds:+8.3f}  {line.region}")
     if result.logit is not None:
@@ -862,7 +863,7 @@ def _print_result(result: ImageResult, *, as_json: bool) -> None:
 
 
 def _print_error_rates(detector: Detector, verdicts: Iterable[str]) -> None:
-    """How often each of the verdicts that were given is wrong."""
+    """How often the detector errs, for each of the verdicts that were given."""
     from dashboard import words
 
     for verdict in verdicts:
