@@ -16,6 +16,6 @@ def widened(value: float, end: float, comparisons: int) -> float:
     Examples
     --------
     >>> widened(0.7, 0.6, 1), round(widened(0.7, 0.6, 66), 2)
-    (0.6, 0.52)
+    (0.6, 0.53)
     """
     return value + (end - value) * float(ndtri(_TAIL / comparisons) / ndtri(_TAIL))
