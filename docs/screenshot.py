@@ -32,6 +32,9 @@ if __name__ == "__main__":
         expect(page.get_by_role("heading", name="AI-generated")).to_be_visible(timeout=60_000)
         expect(page.get_by_role("heading", name="Where the evidence lies")).to_be_visible()
         idle(page)
+        expect(page.locator(".js-plotly-plot .main-svg").first).to_be_visible(timeout=60_000)
+        expect(page.get_by_test_id("stSkeleton")).to_have_count(0, timeout=60_000)  # what a page shows while it waits
+        page.wait_for_timeout(1000)  # charts are drawn in steps
         image = Image.open(io.BytesIO(page.screenshot()))
         image.resize((round(WIDTH * SHOWN), round(HEIGHT * SHOWN)), Image.Resampling.LANCZOS).convert("RGB").save(
             HERE / "images" / "classify.png", optimize=True
