@@ -9,7 +9,7 @@ import pandas as pd
 
 from model.accuracy import real_vs_real
 from model.audit._finding import Finding, named
-from model.audit._many import widened
+from model.audit._many import bounds
 from model.checkpoint import HASH_BYTES, Hashes, short_hash
 from model.metrics import image_level
 
@@ -57,7 +57,7 @@ def real_control(predictions: pd.DataFrame) -> list[Finding]:
 def _interval(auc: Mapping[str, float], pairs: int) -> tuple[float, float, float]:
     """AUC of a pair and its interval that holds for so many pairs at once; sources are large enough to have one."""
     value, low, high = auc["value"], auc["low"], auc["high"]
-    return value, max(0.0, widened(value, low, pairs)), min(1.0, widened(value, high, pairs))
+    return value, *bounds(value, low, high, pairs)
 
 
 def training_overlap(facts: pd.DataFrame, hashes: tuple[Hashes, Hashes]) -> list[Finding]:

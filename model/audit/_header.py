@@ -9,7 +9,7 @@ from sklearn.tree import DecisionTreeClassifier
 
 from model.audit._facts import PROPERTIES, STATED
 from model.audit._finding import Finding
-from model.audit._many import widened
+from model.audit._many import bounds
 from model.audit._sources import LEAK_WARNING, Told, enough, inside_sources, listed, severity
 from model.metrics import roc_auc
 
@@ -174,7 +174,7 @@ def separation(
     value = rate.value if rate.value is not None else 0.5
     if rate.low is None or rate.high is None:
         return value, 0.5, 1.0
-    low, high = max(0.0, widened(value, rate.low, comparisons)), min(1.0, widened(value, rate.high, comparisons))
+    low, high = bounds(value, rate.low, rate.high, comparisons)
     if both_ways and value < 0.5:
         return 1 - value, 1 - high, 1 - low
     return value, low, high

@@ -19,3 +19,8 @@ def widened(value: float, end: float, comparisons: int) -> float:
     (0.6, 0.53)
     """
     return value + (end - value) * float(ndtri(_TAIL / comparisons) / ndtri(_TAIL))
+
+
+def bounds(value: float, low: float, high: float, comparisons: int) -> tuple[float, float]:
+    """Both ends of a share's 95 % interval for so many comparisons at once, in [0, 1]; see `widened`."""
+    return max(0.0, widened(value, low, comparisons)), min(1.0, widened(value, high, comparisons))
