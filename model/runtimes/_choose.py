@@ -88,50 +88,33 @@ def load(
         )
     if name == "onnxruntime" and precision == "bf16":
         raise RuntimeRefusedError("onnxruntime computes fp32 and int8 on processors. For bf16 use torch or openvino.")
-    try:
-        graph = exported(info, network)
-        if precision == INT8:
-            graph = _quantise.quantised(info, graph)
-    except OSError as error:
-        raise RuntimeRefusedError(
-            f"the graph of {info.name} for {name} cannot be kept ({error.strerror or error}). Make room, or name a "
-            "folder that can be written in REALITY_CHECK_CACHE_DIR."
-        ) from error
-    except (CheckpointError, RuntimeRefusedError):
-        raise
-    except Exception as error:
-        raise RuntimeRefusedError(
-            f"the graph of {info.name} for {name} in {precision} cannot be made ({_said(error)}). "
-            "Choose another runtime or precision."
-        ) from error
-    try:
+    with _refusing(f"the graph of {info.name} for {name} in {precision} cannot be made"):
+        try:
+            graph = exported(info, network)
+            if precision == INT8:
+                graph = _quantise.quantised(info, graph)
+        except OSError as error:
+            raise RuntimeRefusedError(
+                f"the graph of {info.name} for {name} cannot be kept ({error.strerror or error}). Make room, or name a "
+                "folder that can be written in REALITY_CHECK_CACHE_DIR."
+            ) from error
+    with _refusing(f"{name} cannot read {graph}", advice="Delete it: it is made anew."):
         runtime = _EXPORTED[name](graph, head_bias(info), precision, threads)
-    except RuntimeRefusedError:
-        raise
-    except Exception as error:  # each library has errors of its own
-        raise RuntimeRefusedError(
-            f"{name} cannot read {graph} ({_said(error)}). Delete it: it is made anew."
-        ) from error
-    with _refusing(info, name, precision):
+    with _refusing(f"{name} in {precision} broke down on {info.name}"):
         admit(info, network, runtime, runtime.version, made_of=signature(graph), graph=graph)
     return runtime
 
 
 @contextmanager
-def _refusing(info: CheckpointInfo, name: str, precision: str) -> Iterator[None]:
+def _refusing(what: str, advice: str = "Choose another runtime or precision.") -> Iterator[None]:
     """What breaks down while it is tried is refused, so that another runtime can take its place."""
     try:
         yield
     except (CheckpointError, RuntimeRefusedError):
         raise
     except Exception as error:  # each library has errors of its own
-        raise RuntimeRefusedError(
-            f"{name} in {precision} broke down on {info.name} ({_said(error)}). Choose another runtime or precision."
-        ) from error
-
-
-def _said(error: Exception) -> str:
-    return (str(error) or type(error).__name__).strip().splitlines()[0]
+        said = (str(error) or type(error).__name__).strip().splitlines()[0]
+        raise RuntimeRefusedError(f"{what} ({said}). {advice}") from error
 
 
 def _with_torch(
@@ -147,7 +130,7 @@ def _with_torch(
 
     if (name, precision) == ("torch", "fp32"):
         return TorchRuntime(network(), precision, threads)
-    with _refusing(info, name, precision):
+    with _refusing(f"{name} in {precision} broke down on {info.name}"):
         computing = TorchRuntime(network(), precision, threads, "cpu" if name == "torch" else CUDA)
         of = version("torch") if name == "torch" else f"{version('torch')} on {torch.cuda.get_device_name()}"
         admit(info, network, computing, of, made_of=info.sha256, graph=graph_path(info, precision))
