@@ -14,8 +14,7 @@ from typer.testing import CliRunner
 
 from dashboard.cli import app
 from dashboard.settings import TOML_NAME, Settings
-from model.accuracy import leave_one_out
-from model.accuracy._page import TEST_PICTURES
+from model.accuracy import TEST_PICTURES, leave_one_out
 from model.checkpoint import WEIGHTS, CheckpointInfo, list_checkpoints
 from model.training.card import rate, render
 

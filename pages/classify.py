@@ -72,7 +72,7 @@ if result.deciding is not None:
     st.subheader("Where the evidence lies", anchor=False)
     index = verdict.face_picker(result, key="classify_face")
     face = result.faces[index]
-    quality.background_alarm(found, index)
+    quality.margin_warning(found, index)
     heat, account = st.columns(2, gap="large")
     with heat:
         evidence.evidence_panel(found, index, key="classify")

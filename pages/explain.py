@@ -36,7 +36,7 @@ if result.deciding is None:
 
 index = verdict.face_picker(result, key="explain_face")
 face = result.faces[index]
-quality.background_alarm(found, index)
+quality.margin_warning(found, index)
 
 picture_side, ledger_side = st.columns([6, 5], gap="large")
 with picture_side:

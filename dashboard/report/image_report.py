@@ -22,7 +22,7 @@ from dashboard.charts import LIGHT, ledger_frame
 from dashboard.overlay import boxed, cell_limit, overlay
 from model.detector import Detector
 from model.imaging import ImageError, decode
-from model.packet import environment, plain_name
+from model.packet import environment, plain_name, without_folders
 from model.redelivery import Redelivered, holds
 from model.results import FaceResult, ImageResult
 from model.typical import Typical
@@ -258,7 +258,7 @@ _templates.globals["verdicts"] = words.VERDICTS
 def _statement(result: ImageResult) -> str:
     """The summary; an error names the file, whose folders are nobody's business."""
     said = words.summary(result)
-    return said.replace(result.name, plain_name(result.name)) if result.error and result.name else said
+    return without_folders(said, result.name) if result.error else said
 
 
 def _picture(data: bytes, result: ImageResult) -> bytes | None:

@@ -9,7 +9,7 @@ from dashboard.examination import Examination, margin_alarm
 from model.faithfulness import Faithfulness, whereabouts
 
 
-def background_alarm(found: Examination, index: int) -> None:
+def margin_warning(found: Examination, index: int) -> None:
     """An alarm if the background decided on an examined face, or several parts each could; else nothing."""
     alarm = margin_alarm(found.detector, found.result.faces[index])
     if alarm is not None:

@@ -9,7 +9,7 @@ changes a packet can also compute its hashes anew, which then only the judging o
 """
 
 from model.packet._archive import MAX_BYTES, PacketError
-from model.packet._build import Paint, build, digest, environment, plain_name, require_repeatable
+from model.packet._build import Paint, build, digest, environment, plain_name, require_repeatable, without_folders
 from model.packet._checks import Check, Outcome
 from model.packet._sections import SECTIONS, Recompute, deliveries_account, quality_account, what_if_account
 from model.packet._verify import Verification, read, verify
@@ -33,4 +33,5 @@ __all__ = [
     "require_repeatable",
     "verify",
     "what_if_account",
+    "without_folders",
 ]

@@ -202,10 +202,9 @@ def _account(result: ImageResult) -> dict[str, Any]:
     """The result without what differs from run to run, and without the folders of the machine it was made on."""
     account = result.to_dict()
     del account["elapsed_ms"]
-    name = plain_name(result.name)
     if isinstance(account["error"], str):
-        account["error"] = account["error"].replace(result.name, name)
-    return account | {"path": name}
+        account["error"] = without_folders(account["error"], result.name)
+    return account | {"path": plain_name(result.name)}
 
 
 def plain_name(path: str) -> str:
@@ -215,6 +214,11 @@ def plain_name(path: str) -> str:
     ('a.jpg', 'a.jpg', 'a.jpg')
     """
     return PureWindowsPath(PurePosixPath(path).name).name or "image"
+
+
+def without_folders(text: str, path: str) -> str:
+    """A text that names a file by its path, with the file's plain name there."""
+    return text.replace(path, plain_name(path)) if path else text
 
 
 def _png(picture: Image.Image) -> bytes:

@@ -16,9 +16,11 @@ from typer.testing import CliRunner
 from dashboard import cli
 from model import accuracy, detector, metrics
 from model.accuracy import (
+    TEST_PICTURES,
     Material,
     Target,
     _measure,
+    introduction,
     leave_one_out,
     met,
     page,
@@ -28,7 +30,6 @@ from model.accuracy import (
     unseen_real,
 )
 from model.accuracy._measure import _difference, _sample
-from model.accuracy._page import TEST_PICTURES, introduction
 from model.checkpoint import read_info, rewrite
 from model.dataset import LabelledSet, load_labelled
 from model.deliveries import DELIVERIES

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from dashboard.settings import ROOT, Settings
-from model.accuracy._page import introduction
+from model.accuracy import introduction
 from model.checkpoint import list_checkpoints
 from model.training.card import render
 
