@@ -683,8 +683,6 @@ def card(
         missing = [entry for entry, file in pairs.items() if not Path(file).is_file()]
         if missing:
             raise UnusableError(f"{missing[0]}: give it as NAME=FILE, with the file of an evaluation.")
-        for file in pairs.values():
-            _require_figures(Path(file))
         info = attach(checkpoint, {entry: Path(file) for entry, file in pairs.items()})
     typer.echo(f"{info.card}")
 
@@ -952,16 +950,6 @@ def _list(lines: Sequence[str], title: str) -> None:
 
 def _counted(count: int, one: str, many: str) -> str:
     return f"{count:,} {one if count == 1 else many}"
-
-
-def _require_figures(file: Path) -> None:
-    """Refuse a file that does not hold the figures of an evaluation."""
-    try:
-        figures = json.loads(file.read_text("utf-8"))
-    except ValueError as error:
-        raise UnusableError(f"{file}: is not JSON ({error}).") from error
-    if not isinstance(figures, dict) or "n" not in figures:
-        raise UnusableError(f"{file}: does not hold the figures of an evaluation.")
 
 
 def _printable(name: str) -> str:

@@ -13,7 +13,7 @@ from typing import Any
 
 import pandas as pd
 
-from model.accuracy._page import TEST_PICTURES, is_own
+from model.accuracy import TEST_PICTURES, is_own
 from model.checkpoint import CheckpointInfo, read_info, rewrite
 from model.metrics import image_level, reliability_frame, wilson
 from model.metrics._groups import mean_of
@@ -63,13 +63,13 @@ def attach(path: Path, measured: Mapping[str, Path]) -> CheckpointInfo:
     Raises
     ------
     CardError
-        If figures were measured with another checkpoint, at another threshold than its own, or the predictions beside
-        them are not those they were computed from.
+        If a file does not hold figures, if these were measured with another checkpoint or at another threshold than its
+        own, or if the predictions beside them are not those they were computed from.
     """
+    read = {name: (file, _figures(file)) for name, file in measured.items()}
     info = read_info(path)
     metrics = dict(info.header["metrics"])
-    for name, file in measured.items():
-        figures = json.loads(file.read_text("utf-8"))
+    for name, (file, figures) in read.items():
         _check(info, figures, file)
         metrics[name] = {key: figures[key] for key in _KEPT if key in figures}
         metrics[name]["groups"] = figures.get("groups", {})
@@ -80,6 +80,16 @@ def attach(path: Path, measured: Mapping[str, Path]) -> CheckpointInfo:
     info = rewrite(info, info.header | {"metrics": metrics}, path)
     info.card.write_text(render(info), "utf-8")
     return info
+
+
+def _figures(file: Path) -> dict[str, Any]:
+    try:
+        figures = json.loads(file.read_text("utf-8"))
+    except ValueError as error:
+        raise CardError(f"{file}: is not JSON ({error}).") from error
+    if not isinstance(figures, dict) or "n" not in figures:
+        raise CardError(f"{file}: does not hold the figures of an evaluation.")
+    return figures
 
 
 def _check(info: CheckpointInfo, figures: Mapping[str, Any], file: Path) -> None:
