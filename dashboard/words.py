@@ -137,12 +137,11 @@ def unusual(usual: Typical, ledger: Mapping[str, float], most: int = 3) -> str:
         for kind, ones in (("More like a generated face", above), ("More like a photograph", below))
         if ones
     ] or ["No part is unusual for a real face: each lies where it does in nine of ten."]
-    if usual.above_real is not None and usual.above_fake is not None:
-        outcomes.append(
-            f"A part that is more like a generated face than in 95 of 100 real ones is found in "
-            f"{percent(usual.above_real, 0)} of real faces and {percent(usual.above_fake, 0)} of AI-generated ones "
-            f"(measured on {usual.n_real} and {usual.n_fake})."
-        )
+    outcomes.append(
+        f"A part that is more like a generated face than in 95 of 100 real ones is found in "
+        f"{percent(usual.above_real, 0)} of real faces and {percent(usual.above_fake, 0)} of AI-generated ones "
+        f"(measured on {usual.n_real} and {usual.n_fake})."
+    )
     return " ".join(outcomes)
 
 

@@ -24,7 +24,7 @@ from model.imaging import SUFFIXES
 from model.regions import REGIONS
 from model.sources import Source
 
-FORMAT = 3  # 2 had counts on both sides of the band together, which are not read
+FORMAT = 3
 QUANTILES = (5, 25, 50, 75, 95)  # percent
 MIN_FACES = 20  # of a label, below which its quantiles say nothing
 
@@ -71,9 +71,9 @@ class Typical:
     ----------
     real, fake : mapping of str to Band
         By region.
-    above_real, above_fake : float or None
+    above_real, above_fake : float
         Share in [0, 1] of the faces that have a region above the 95th percentile of real faces: what finding one is
-        worth. None where that was not counted.
+        worth.
     n_real, n_fake : int
         Faces measured.
     """
@@ -82,8 +82,8 @@ class Typical:
     checkpoint_sha256: str
     real: Mapping[str, Band]
     fake: Mapping[str, Band]
-    above_real: float | None
-    above_fake: float | None
+    above_real: float
+    above_fake: float
     n_real: int
     n_fake: int
 
@@ -114,15 +114,13 @@ def load(checkpoint: CheckpointInfo | str | Path | None = None) -> Typical | Non
     path = path_of(info)
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-        if content["format"] not in (2, FORMAT) or content["checkpoint_sha256"] != info.sha256:
+        if content["format"] != FORMAT or content["checkpoint_sha256"] != info.sha256:
             return None
         bands = {
             label: {name: Band(*(float(value) for value in content[label][name])) for name in REGIONS}
             for label in ("real", "fake")
         }
-        above: tuple[float | None, float | None] = (None, None)
-        if content["format"] == FORMAT:
-            above = float(content["above"]["real"]), float(content["above"]["fake"])
+        above = float(content["above"]["real"]), float(content["above"]["fake"])
         counts = int(content["n_real"]), int(content["n_fake"])
     except FileNotFoundError:
         return None

@@ -9,7 +9,7 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from dashboard import words
-from dashboard.charts._base import Palette, blank
+from dashboard.charts._base import Palette, between, blank, ink_on
 from model.calibration import Thresholds
 
 
@@ -116,14 +116,19 @@ def region_heatmap(frame: pd.DataFrame, limit: float, colours: Palette) -> go.Fi
             zmax=limit,
             colorscale=[[0, colours.real], [0.5, colours.surface], [1, colours.fake]],
             showscale=False,
-            texttemplate="%{z:+.1f}",
-            textfont={"size": 11},
             xgap=1,
             ygap=1,
             hovertemplate="%{x}: mean %{z:+.2f} log-odds<br>%{customdata[1]:.0%} of the evidence"
             "<br>decides %{customdata[0]:.0%} of the images<extra></extra>",
         )
     )
+    for row, values in enumerate(table.to_numpy()):
+        for label, value in zip(labels, values, strict=True):
+            end = colours.fake if value > 0 else colours.real
+            fill = between(colours.surface, end, min(abs(value) / limit, 1.0))
+            figure.add_annotation(
+                x=label, y=row, text=f"{value:+.1f}", showarrow=False, font={"size": 11, "color": ink_on(fill)}
+            )
     figure.update_xaxes(side="top", tickangle=-45, showgrid=False)
     figure.update_yaxes(
         tickvals=np.arange(len(groups)), ticktext=names, autorange="reversed", showgrid=False, automargin=True

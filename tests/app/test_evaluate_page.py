@@ -441,7 +441,7 @@ def test_two_runs_are_compared_with_a_paired_test(app_home: Path) -> None:
 def test_no_probability_in_a_table_reads_as_certain(app_home: Path) -> None:
     first, second = kept(Plan(name="first", shift=20)), kept(Plan(name="second", shift=25))
     app = visit(first, other=second.id)
-    app.session_state[f"compare_kind_{first.id}"] = "neither"
+    app.session_state[f"compare_kind_{first.id}_{second.id}"] = "neither"
     app.run()
     table = next(frame.value for frame in app.dataframe if "Truth" in frame.value)
     assert measured(first).scored.p.max() > words.UNCERTAIN[1]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from dashboard import charts
@@ -57,3 +58,20 @@ def test_the_bias_has_no_share_and_those_of_the_regions_are_the_whole():
     shares = frame.set_index("name")["share"]
     assert np.isnan(shares.pop("bias"))
     assert shares.tolist() == pytest.approx([1 / len(REGIONS)] * len(REGIONS))
+
+
+@APPEARANCES
+def test_numbers_of_the_region_table_can_be_read_on_their_fields(colours):
+    values = {"eyes": -2.5, "nose": -0.4, "mouth": 0.0, "jaw": 0.7, "hair": 3.0}
+    rows = [
+        {"group": "gan", "images": 3, "region": name, "label": name, "log_odds": value, "share": 0.2, "decides": 0.1}
+        for name, value in values.items()
+    ]
+    figure = charts.region_heatmap(pd.DataFrame(rows), 2.0, colours)
+    assert [note.text for note in figure.layout.annotations] == ["-2.5", "-0.4", "+0.0", "+0.7", "+3.0"]
+    low, middle, high = (of_hex(colour) for _, colour in figure.data[0].colorscale)
+    for note, value in zip(figure.layout.annotations, values.values(), strict=True):
+        share = min(abs(value) / 2.0, 1)
+        end = high if value > 0 else low
+        fill = tuple(round(start + share * (stop - start)) for start, stop in zip(middle, end, strict=True))
+        assert contrast(of_hex(note.font.color), fill) >= AA

@@ -249,7 +249,7 @@ def _disagreements(job: Job, measured: Measured, images: pd.DataFrame, view: Vie
         required=True,
         format_func=titles.__getitem__,
         label_visibility="collapsed",
-        key=f"compare_kind_{job.id}",
+        key=f"compare_kind_{job.id}_{view.other}",
     )
     shown = images[masks[kind or "apart"]].head(SHOWN).reset_index(drop=True)
     if shown.empty:
@@ -269,7 +269,7 @@ def _disagreements(job: Job, measured: Measured, images: pd.DataFrame, view: Vie
             ),
             hide_index=True,
             height=min(420, 36 * len(shown) + 40),
-            key=f"compare_table_{job.id}_{kind}",
+            key=f"compare_table_{job.id}_{view.other}_{kind}",
             on_select="rerun",
             selection_mode="single-row-required",
             selection_default={"selection": {"rows": [0]}},
