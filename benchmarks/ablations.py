@@ -59,6 +59,13 @@ PARTS = {"means": WIDTH, "squares": WIDTH, "principal": PAIRS, "drawn": PAIRS}  
 _ALL = (3, 4, 5, 6, 7, 8, 9)
 _Group = tuple[tuple[int, ...], tuple[str, ...]]  # blocks, and their parts
 _MOMENTS: _Group = (_ALL, ("means", "squares"))
+
+
+def _shallower(last: int, products: tuple[int, ...]) -> tuple[_Group, ...]:
+    """What the shipped network sees, if blocks after `last` were not computed."""
+    return (tuple(range(_ALL[0], last + 1)), ("means", "squares")), (products, ("principal",))
+
+
 ROWS: dict[str, tuple[_Group, ...]] = {
     "tokens of blocks 5 to 8": (((5, 6, 7, 8), ("means",)),),
     "tokens of blocks 5 to 8 and their squares": (((5, 6, 7, 8), ("means", "squares")),),
@@ -69,6 +76,10 @@ ROWS: dict[str, tuple[_Group, ...]] = {
     "these and products along principal axes, of blocks 5 to 8": (_MOMENTS, ((5, 6, 7, 8), ("principal",))),
     "these and products along principal axes, of blocks 7 to 9 (shipped)": (_MOMENTS, ((7, 8, 9), ("principal",))),
     "these and products along random white directions": (_MOMENTS, (_ALL, ("drawn",))),
+    "tokens and squares of blocks 3 to 8, products of 6 to 8": _shallower(8, (6, 7, 8)),
+    "tokens and squares of blocks 3 to 7, products of 6 and 7": _shallower(7, (6, 7)),
+    "tokens and squares of blocks 3 to 6, products of 6": _shallower(6, (6,)),
+    "tokens and squares of blocks 3 to 5, products of 5": _shallower(5, (5,)),
     "products along principal axes alone": ((_ALL, ("principal",)),),
     "products along random white directions alone": ((_ALL, ("drawn",)),),
 }
