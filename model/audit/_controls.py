@@ -10,6 +10,7 @@ import pandas as pd
 from model.accuracy import real_vs_real
 from model.audit._finding import Finding, named
 from model.audit._many import bounds
+from model.audit._sources import LEAK_SEVERE
 from model.checkpoint import HASH_BYTES, Hashes, short_hash
 from model.metrics import image_level
 
@@ -43,7 +44,7 @@ def real_control(predictions: pd.DataFrame) -> list[Finding]:
         Finding(
             "RC006",
             "The score separates photographs by their source",
-            "severe" if told[0][3] >= 0.8 else "warning",
+            "severe" if told[0][2] >= LEAK_SEVERE else "warning",
             f"In {len(told)} of {len(found)} pairs of real sources one scores higher than the other, though no image "
             f"of either is generated: {named(listed)}. Intervals are as wide as the number of pairs asks for "
             f"({len(found)} compared).",

@@ -5,11 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 from pandas.api.types import is_numeric_dtype
+from scipy.stats import mannwhitneyu
 from sklearn.tree import DecisionTreeClassifier
 
 from model.audit._facts import PROPERTIES, STATED
 from model.audit._finding import Finding
-from model.audit._many import bounds
+from model.audit._many import LEVEL, bounds
 from model.audit._sources import LEAK_WARNING, Told, enough, inside_sources, listed, severity
 from model.metrics import roc_auc
 
@@ -76,11 +77,11 @@ def _findings(facts: pd.DataFrame, title: str, advice: str) -> list[Finding]:
     return findings
 
 
-def _told(facts: pd.DataFrame) -> list[Told]:
-    """The properties that tell the label, the strongest first, then all together."""
+def _told(facts: pd.DataFrame, sets: int = 1) -> list[Told]:
+    """The properties that tell the label, the strongest first, then all together; for so many `sets` at once."""
     labels, told = facts["label"].to_numpy(dtype=int), []
     properties = _properties(facts)
-    comparisons = len(properties) + 1
+    comparisons = (len(properties) + 1) * sets
     for name, meaning in properties.items():
         numeric = is_numeric_dtype(facts[name])
         scores = _numbers(facts[name]) if numeric else _out_of_fold(facts[name], facts["label"])
@@ -165,7 +166,9 @@ def separation(
 ) -> tuple[float, float, float]:
     """AUC and its interval, which holds for so many comparisons at once.
 
-    Above 0.5 either way for a plain number, 0.5 where it is not defined.
+    Above 0.5 either way for a plain number, 0.5 where it is not defined. Resamples of few images are too sure of
+    themselves the further the AUC lies out: where chance alone would give it (Mann and Whitney 1947), the interval
+    reaches down to 0.5.
     """
     spread = float(scores.max() - scores.min())
     if spread == 0:
@@ -176,15 +179,21 @@ def separation(
         return value, 0.5, 1.0
     low, high = bounds(value, rate.low, rate.high, comparisons)
     if both_ways and value < 0.5:
-        return 1 - value, 1 - high, 1 - low
+        value, low, high = 1 - value, 1 - high, 1 - low
+    if mannwhitneyu(scores[labels == 1], scores[labels == 0]).pvalue * comparisons > 1 - LEVEL:
+        low = min(low, 0.5)
     return value, low, high
+
+
+def _typical(values: pd.Series) -> str:
+    return f"{values.median():.4g}" if values.notna().any() else "unknown"
 
 
 def _contrast(facts: pd.DataFrame, name: str) -> str:
     """What is typical of either class, in words."""
     real, fake = (facts.loc[facts["label"] == label, name] for label in (0, 1))
     if is_numeric_dtype(facts[name]):
-        return f"typically {real.median():.4g} for real, {fake.median():.4g} for fake"
+        return f"typically {_typical(real)} for real, {_typical(fake)} for fake"
     parts = []
     for label, values in (("real", real), ("fake", fake)):
         share = values.value_counts(normalize=True)

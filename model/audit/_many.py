@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from scipy.special import ndtri
 
-_TAIL = 0.025  # either end of a 95 % interval
+LEVEL = 0.95  # of every interval here
+_TAIL = (1 - LEVEL) / 2
 
 
 def widened(value: float, end: float, comparisons: int) -> float:

@@ -47,20 +47,26 @@ def enough(frame: pd.DataFrame) -> bool:
     return len(counts) == 2 and bool(counts.min() >= MIN_IMAGES)
 
 
-def inside_sources(frame: pd.DataFrame, check: Callable[[pd.DataFrame], list[Told]]) -> dict[str, Told]:
+def inside_sources(frame: pd.DataFrame, check: Callable[[pd.DataFrame, int], list[Told]]) -> dict[str, Told]:
     """The strongest property by source, for sources in which one tells the label; the plainest source first.
 
     Parameters
     ----------
     frame : DataFrame
-        With `label`, and `source` if it is known; a set of a single source has no inside.
+        With `label`, and `source` if it is known: images without one are no source, and a set of a single one has no
+        inside.
+    check : callable
+        Takes the images of a source and how many sources are looked into, for which its intervals have to hold at once.
     """
-    if "source" not in frame or frame["source"].nunique() < 2:
+    if "source" not in frame:
+        return {}
+    known = frame[frame["source"].fillna("").astype(str) != ""]
+    if known["source"].nunique() < 2:
         return {}
     found: dict[str, Told] = {}
-    for name, rows in frame.groupby("source"):
-        if enough(rows):
-            told = [each for each in check(rows) if each.low > LEAK_WARNING]
-            if told:
-                found[str(name)] = max(told, key=lambda each: each.auc)
+    sources = [(name, rows) for name, rows in known.groupby("source") if enough(rows)]
+    for name, rows in sources:
+        told = [each for each in check(rows, len(sources)) if each.low > LEAK_WARNING]
+        if told:
+            found[str(name)] = max(told, key=lambda each: each.auc)
     return dict(sorted(found.items(), key=lambda entry: -entry[1].auc))

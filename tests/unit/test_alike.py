@@ -83,11 +83,16 @@ def test_likeness_of_the_hash_alone_is_not_enough() -> None:
 
 def test_the_search_ends_where_it_would_take_too_long(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_alike, "CONFIRMATIONS", 1000)
+    monkeypatch.setattr(_alike, "_CHUNK", 2000)
+    made: list[_alike._Prints] = []
+    prints = _alike._Prints
+    monkeypatch.setattr(_alike, "_Prints", lambda *given: made.append(prints(*given)) or made[-1])
     rng = np.random.default_rng(0)
     hashes = np.repeat(rng.integers(0, 256, (1, 32), dtype=np.uint8), 3000, axis=0)
     small = rng.integers(0, 256, (3000, 256), dtype=np.uint8)
     small[1] = small[0]
     assert audit.near_groups(hashes, small)[1] == 0
+    assert 1000 < made[0].confirmations < 100_000  # of some 4,500,000 pairs
 
 
 def test_a_hundred_thousand_take_seconds() -> None:

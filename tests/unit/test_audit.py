@@ -302,6 +302,15 @@ def test_the_framing_of_a_few_images_tells_nothing(each, found):
     assert len(audit.framing_leak(images)) == found
 
 
+def test_the_framing_of_the_few_that_have_a_face_tells_nothing():
+    for seed in range(10):
+        rng = np.random.default_rng(seed)
+        images = faces(count=40).assign(y0=50.0, y1=rng.normal(150, 5, 80), x0=50.0, x1=rng.normal(150, 5, 80))
+        images.loc[3:39, ["x0", "x1", "y0", "y1", "p_fake"]] = np.nan
+        titles = [finding.title for finding in audit.framing_leak(images)]
+        assert titles == ["One class is left out more often"]
+
+
 def test_one_class_left_out_more_often_is_found():
     (finding,) = audit.framing_leak(faces(left_out=60))
     assert "0.0 % of the real and 30.0 % of the fake" in finding.detail

@@ -189,6 +189,31 @@ def test_what_tells_the_label_inside_a_source_alone_is_found_there():
     assert "in studio by picture width (AUC 1.00: typically 256 for real, 512 for fake)" in inside.detail
     frame["source"] = [f"{index // 20}" for index in range(120)]  # sources too small to say
     assert "inside" not in str(audit.original_leak(audit.stated_facts(frame)))
+    frame["source"] = ["studio"] * 60 + [""] * 60  # of unknown origin is no source
+    assert "inside" not in str(audit.original_leak(audit.stated_facts(frame)))
+
+
+def test_the_plainest_of_many_sources_is_held_to_a_wider_interval():
+    accused = 0
+    for seed in range(8):
+        rng = np.random.default_rng(seed)
+        facts = pd.DataFrame(
+            {
+                "name": [f"{index}.jpg" for index in range(1200)],
+                "label": np.tile([0, 1], 600),
+                "source": np.arange(1200) // 30,
+                "width": rng.integers(200, 900, 1200),
+                "height": rng.integers(200, 900, 1200),
+            }
+        )
+        accused += any("inside" in finding.title for finding in audit.format_leak(facts.astype({"source": str})))
+    assert accused <= 1  # of eight sets, each of which has one chance in twenty
+
+
+def test_what_one_label_lacks_has_no_typical_value():
+    frame = manifest(original_width=lambda label: np.where(label == 1, np.nan, 512))
+    text = str(audit.original_leak(audit.stated_facts(frame)))
+    assert "nan" not in text
 
 
 # --- RC002, all properties together ---------------------------------------------------------------
@@ -313,6 +338,16 @@ def test_a_score_that_separates_photographs_is_found(column):
     assert "studio over phone (AUC 0.7" in finding.detail
     assert set(finding.images) <= {f"{i}.jpg" for i in range(200, 400)}
     (finding,) = audit.real_control(scored(0.4))
+    assert finding.severity == "severe"
+
+
+def test_a_small_source_does_not_hide_a_severe_pair():
+    rng = np.random.default_rng(0)
+    parts = {"a": rng.normal(0.4, 0.1, 300), "b": rng.normal(0.55, 0.1, 300), "c": rng.normal(0.57, 0.1, 40)}
+    frame = pd.concat([pd.DataFrame({"group": name, "p_fake": p}) for name, p in parts.items()], ignore_index=True)
+    frame = frame.assign(label=0, verdict="real", path=[f"{i}.jpg" for i in range(len(frame))])
+    (finding,) = audit.real_control(frame)
+    assert finding.detail.index("c over a") < finding.detail.index("b over a")
     assert finding.severity == "severe"
 
 
