@@ -327,6 +327,11 @@ def bulk(
         from dashboard.settings import get_settings
         from model import bulk as bulk_run
 
+        if not resume and bulk_run.interrupted(out):
+            raise bulk_run.BulkError(
+                f"{out}: an earlier run into it was interrupted. Add --resume to go on with it, or delete "
+                f"{out.name}.journal beside it to begin anew."
+            )
         found = _sources(source)
         detector = _detector(checkpoint, precision, runtime)
         judge: bulk_run.Judge = detector
@@ -768,19 +773,19 @@ def _sources(text: str) -> SourceSet:
 
     path = Path(text)
     if text == "-":
-        lines, base = os.fsdecode(sys.stdin.buffer.read()).splitlines(), Path()  # a name may be no Unicode
+        lines, base = os.fsdecode(sys.stdin.buffer.read()).split("\n"), Path()  # a name may be no Unicode
     elif is_url(text):
         return _some(from_url(text), text)
     elif path.suffix.lower() in (".txt", ".lst") and path.is_file():
         try:
-            lines, base = path.read_text("utf-8-sig").splitlines(), path.parent
+            lines, base = path.read_text("utf-8-sig").split("\n"), path.parent
         except UnicodeDecodeError as error:
             raise SourceError(f"{path}: is not a UTF-8 list of paths ({error.reason}). Save it as UTF-8.") from error
     elif has_magic(text) and not path.exists():
         return _some(from_glob(text), text)
     else:
         return _some(from_path(path), text)
-    names = [line.strip() for line in lines if line.strip()]
+    names = [line.removesuffix("\r") for line in lines if line.strip()]  # nothing else is no part of a name
     if not names:
         raise SourceError(f"{text}: lists no paths. Write one path per line.")
     return SourceSet([_listed(name, base) for name in dict.fromkeys(names)], [], root=path.stem)

@@ -74,6 +74,10 @@ class BulkError(ValueError):
     """A run that cannot begin; the message says what to change."""
 
 
+class OtherRunError(BulkError):
+    """What is to be resumed was made by another detector."""
+
+
 @dataclass
 class Summary:
     """What a run did.
@@ -145,7 +149,11 @@ def run(
         out.parent.mkdir(parents=True, exist_ok=True)
         if resume and not interrupted(out) and out.exists():
             _take_over(out, detector)
-        with open(journal_path, "rb+" if resume and interrupted(out) else "wb+") as file:
+        journal_path.touch()
+        with open(journal_path, "rb+") as file:
+            _claim(file, journal_path, out)
+            if not resume:
+                file.truncate()
             journal = _Journal(file, detector)
             journal.recover(out, batch_size)
             left = [source for source in sources if not journal.holds(source)]
@@ -164,10 +172,29 @@ def run(
             names = [source.name for source in sources]
             _write_table(journal, names, out, summary)
             summary.known = len(journal.known.intersection(names))
-        journal_path.unlink()
+            if os.name != "nt":  # while it is still ours; Windows does not let go of an open file
+                journal_path.unlink()
+        journal_path.unlink(missing_ok=True)
     except OSError as error:
         raise BulkError(f"{out}: cannot be written ({error.strerror or error}). Choose another place.") from error
     return summary
+
+
+def _claim(file: IO[bytes], path: Path, out: Path) -> None:
+    """Keep others from working on the same table until the journal is closed, where the system knows such locks."""
+    try:
+        import fcntl
+    except ImportError:  # Windows
+        return
+    busy = BulkError(f"{out}: another process is working on this run. Wait until it has ended, or name another output.")
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise busy from None
+    except OSError:  # a file system without locks
+        return
+    if not path.exists() or not os.path.samestat(os.fstat(file.fileno()), path.stat()):  # ended while we asked
+        raise busy
 
 
 def identity(detector: Judge) -> dict[str, Any]:
@@ -275,7 +302,7 @@ class _Journal:
         """Refuse rows of another detector: one table must not mix two."""
         for key, value in self.expected.items():
             if rows[0].get(key) != value:
-                raise BulkError(
+                raise OtherRunError(
                     f"{out}: was made with {key} {rows[0].get(key)}, not {value}. "
                     "Choose another output, or begin anew without --resume."
                 )
@@ -380,4 +407,6 @@ def _write_table(journal: _Journal, names: list[str], out: Path, summary: Summar
                 writer.write_table(table)
         if writer is not None:
             writer.close()
+        file.flush()
+        os.fsync(file.fileno())  # the journal, its only other copy, goes next
     os.replace(partial, out)

@@ -177,6 +177,13 @@ def _connect() -> None:
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
     if not os.environ.get("RAY_ADDRESS"):
-        quiet |= {"include_dashboard": False, "object_store_memory": _STORE_BYTES}
+        quiet |= {"address": "local", "include_dashboard": False, "object_store_memory": _STORE_BYTES}
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing leaves this machine
-    ray.init(**quiet)
+    try:
+        ray.init(**quiet)
+    except (OSError, RuntimeError, ValueError) as error:
+        where = os.environ.get("RAY_ADDRESS")
+        asked = (
+            f"the cluster that RAY_ADDRESS names ({where}) cannot be joined" if where else "Ray cannot be started here"
+        )
+        raise ClusterError(f"{asked}: {error}") from error

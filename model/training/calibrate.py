@@ -304,11 +304,14 @@ def recalibrate(
     Raises
     ------
     CalibrationError
-        If `out` is the checkpoint itself, or in a tier a label has no picture with a usable face.
+        If `out` is the checkpoint itself or does not end in `.safetensors`, or in a tier a label has no picture with a
+        usable face.
     """
     info = read_info(path)
     if out.resolve() == path.resolve():
         raise CalibrationError(f"{out}: is the checkpoint itself; name another file to write")
+    if out.suffix != ".safetensors":
+        raise CalibrationError(f"{out}: a checkpoint's name ends in .safetensors; name the file so")
     detector = Detector.load(info.path)
     labels = labelled.frame["label"].to_numpy()
     logits: dict[str, tuple[np.ndarray, np.ndarray]] = {}

@@ -287,6 +287,30 @@ def test_known_images_belong_to_no_batch(
     assert summary.known == 4
 
 
+def test_two_processes_do_not_work_on_one_table(
+    detector: Detector, sources: list[MemorySource], tmp_path: Path
+) -> None:
+    out, refused = tmp_path / "out.csv", []
+
+    class Meddled(Detector):
+        """While it judges, somebody begins the same run again."""
+
+        def classify_many(self, sources, **options) -> Iterator:
+            for result in super().classify_many(sources, **options):
+                for resume in (True, False):
+                    with pytest.raises(bulk.BulkError, match="another process is working on this run") as error:
+                        bulk.run(detector, sources, out, resume=resume)
+                    refused.append(error)
+                yield result
+
+    meddled = Meddled.load(detector.checkpoint.path)
+    assert bulk.run(meddled, sources, out).images == len(sources)
+    assert len(refused) == 2 * len(sources)
+    assert not bulk.interrupted(out)
+    bulk.run(detector, sources, tmp_path / "plain.csv")
+    assert table(out).equals(table(tmp_path / "plain.csv"))
+
+
 def test_without_resume_everything_is_judged_again(
     sources: list[MemorySource], tiny_checkpoint: Path, one_face: None, tmp_path: Path
 ) -> None:

@@ -332,7 +332,11 @@ def test_of_a_manifest_with_splits_the_validation_rows_are_used(askew):
 def test_a_checkpoint_is_not_recalibrated_over_itself_or_on_one_label(askew):
     path, root = askew
     before = path.read_bytes()
-    for data, out, reason in ((root, path, "is the checkpoint itself"), (root / "fake", "x.safetensors", "lacks one")):
+    for data, out, reason in (
+        (root, path, "is the checkpoint itself"),
+        (root, "x.ckpt", "ends in .safetensors"),
+        (root / "fake", "x.safetensors", "lacks one"),
+    ):
         done = CliRunner().invoke(cli.app, ["calibrate", str(path), "--data", str(data), "--out", str(out)])
         assert done.exit_code == 2
         assert reason in done.stderr.splitlines()[-1]

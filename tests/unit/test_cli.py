@@ -196,6 +196,25 @@ def test_bulk_takes_a_zip_and_a_list(folder: Path) -> None:
     assert pd.read_parquet("out.parquet")["path"].tolist() == ["set/real/5.png", "set/fake/0.png"]
 
 
+def test_a_list_of_paths_keeps_names_as_they_are(folder: Path) -> None:
+    names = [" begins with a blank.png", "with\u2028separator.png", "with\x0cfeed.png"]
+    for name in names:
+        Path(name).write_bytes((folder / "real" / "1.png").read_bytes())
+    Path("list.txt").write_bytes("\r\n".join([*names, "", ""]).encode())
+    done = runner.invoke(cli.app, ["bulk", "list.txt", "--out", "out.parquet"])
+    assert done.exit_code == 0, done.output
+    found = pd.read_parquet("out.parquet")
+    assert len(found) == 3 and found["error"].isna().all()
+
+
+def test_an_interrupted_run_is_not_begun_anew_unasked(folder: Path) -> None:
+    Path("out.csv.journal").write_text("what was judged")
+    done = runner.invoke(cli.app, ["bulk", str(folder), "--out", "out.csv"])
+    assert done.exit_code == 2
+    assert "Add --resume to go on with it, or delete out.csv.journal" in " ".join(done.output.split())
+    assert Path("out.csv.journal").read_text() == "what was judged"
+
+
 def test_bulk_reads_a_list_from_stdin(folder: Path) -> None:
     done = runner.invoke(cli.app, ["bulk", "-", "--out", "out.csv"], input="set/fake/2.png\nset/real/1.png\n")
     assert done.exit_code == 0, done.output

@@ -157,3 +157,28 @@ def test_a_worker_gives_the_rows_of_the_local_engine(
     judged = cluster._Judged(str(out["name"][0]), json.loads(out["rows"][0]))
     (row,), (expected,) = judged.rows(), next(iter(detector.classify_many(sources[:1]))).rows()
     assert row["verdict"] == expected["verdict"] and row["logit"] == pytest.approx(expected["logit"], abs=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("address", "said"),
+    [("", "Ray cannot be started here: no"), ("auto", r"RAY_ADDRESS names \(auto\) cannot be joined: no")],
+)
+def test_a_cluster_that_is_not_there_is_no_fault_of_the_table(
+    address: str,
+    said: str,
+    sources: list[Source],
+    tiny_checkpoint: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    ray = pytest.importorskip("ray")
+
+    def fail(**options: object) -> None:
+        assert (options.get("address") == "local") == (not address)
+        raise ConnectionError("no")
+
+    monkeypatch.setenv("RAY_ADDRESS", address)
+    monkeypatch.setattr(ray, "is_initialized", lambda: False)
+    monkeypatch.setattr(ray, "init", fail)
+    with pytest.raises(cluster.ClusterError, match=said):
+        bulk.run(cluster.ClusterDetector(Detector.load(tiny_checkpoint)), sources, tmp_path / "out.csv")
