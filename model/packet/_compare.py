@@ -16,6 +16,7 @@ TOLERANCES: dict[str, dict[str, float]] = {
 _UNITS = {
     **dict.fromkeys(("logit", "bias", "regions", "cells"), LOG_ODDS),
     **dict.fromkeys(("p_fake", "face_score", "area"), SHARE),
+    **dict.fromkeys(("evidence", "flip", "reencoded"), SHARE),  # shares of the evidence, and correlations of two maps
     **dict.fromkeys(("x0", "y0", "x1", "y1", "landmarks", "crop_box"), PIXELS),
 }
 

@@ -56,6 +56,9 @@ def _result(files: Mapping[str, bytes], original: bytes) -> str | None:
     deciding = max((face for _, face in scored), key=lambda face: face["logit"], default={"verdict": NOT_APPLICABLE})
     if result["verdict"] != deciding["verdict"]:
         return "its verdict is not that of the face with the highest score"
+    headline = {name for name in result if name in ("p_fake", "logit") or name.startswith("ledger_")}
+    if any(result[name] != deciding.get(name) for name in headline):
+        return "its numbers are not those of the face with the highest score"
     return None
 
 

@@ -242,6 +242,15 @@ def test_numbers_are_held_against_the_tolerance_of_their_unit():
     assert len(comparison.problems) == 2
 
 
+def test_shares_and_correlations_of_a_section_are_not_held_as_log_odds():
+    stored = {"evidence": {"face": 0.3, "background": 0.5}, "map": {"flip": 0.6, "flip_move": 0.1}}
+    again = {"evidence": {"face": 0.5, "background": 0.3}, "map": {"flip": 0.84, "flip_move": 0.2}}
+    comparison = Comparison(TOLERANCES["bf16"])
+    comparison.add(stored, again, unit="log-odds")
+    places = [text.split(" ")[0] for text in comparison.problems]
+    assert places == ["evidence.background", "evidence.face", "map.flip"]
+
+
 def test_names_lose_their_folders():
     assert plain_name("a/b\\c.png") == "c.png"
     assert plain_name("/") == "image"

@@ -171,7 +171,7 @@ FORGERIES = {  # change -> item that must name it
     ),
     "verdict changed": (flipped, "result"),
     "probability changed": (edited("result.json", put("p_fake", 0.5, "face_results", 0)), "result"),
-    "probability of the picture changed": (edited("result.json", move("p_fake", -0.3)), "result.json again"),
+    "probability of the picture changed": (edited("result.json", move("p_fake", -0.3)), "result"),
     "logit changed": (edited("result.json", move("logit", 1.0, "face_results", 0)), "result"),
     "thresholds moved": (lenient, "thresholds"),
     "false-alarm rate invented": (
