@@ -26,6 +26,7 @@ from model.dataset import LABELS, LabelledSet
 from model.deliveries import DELIVERIES, Delivered
 from model.detector import Detector
 from model.files import write_whole
+from model.packet import environment
 from model.sources import ImageSource
 from model.tiers import TIERS, tier
 
@@ -213,15 +214,17 @@ class _Judge:
             with self.watch(f"{self.detector.checkpoint.name}, {part}") as progress:
                 try:
                     run(resume=True, progress=progress)
-                except bulk.BulkError:  # interrupted, and the header's description changed since: begin anew
+                except bulk.OtherRunError:  # interrupted, and the header's description changed since: begin anew
                     run(resume=False, progress=progress)
         return pd.read_parquet(path)
 
 
 def _identity(detector: Detector) -> bytes:
-    """Digest of what turns a picture into a verdict: code, header, weights and arithmetic."""
+    """Digest of what turns a picture into a verdict: code, libraries, header, weights and arithmetic."""
     info = detector.checkpoint
     digest = hashlib.sha256(detector.runtime.encode())
+    here = environment(detector)
+    digest.update(json.dumps([here["packages"], here["jpeg_library"]], sort_keys=True).encode())
     root = Path(model.__file__).parent
     for path in sorted(root.rglob("*.py")):
         if path.relative_to(root).parts[0] not in _NOT_IN_THE_WAY:

@@ -144,7 +144,8 @@ _INTRODUCTION = """\
 What each checkpoint does on faces that it was not trained on, with 95 % intervals in brackets: Wilson's for shares of
 pictures, a bootstrap for all other figures; means over sources and differences are recovered from the intervals of
 their parts. Each picture counts as independent, and the interval of a leave-one-out mean is for other pictures of the
-same generators, not for other generators. *Clean* are the pictures as they are, *web* copies of at most 768 px and JPEG
+same generators, not for other generators; it takes the folds as independent, though they share the FFHQ photographs of
+`test`, and is too narrow for that. *Clean* are the pictures as they are, *web* copies of at most 768 px and JPEG
 60, *hard* copies of at most 512 px and JPEG 40. At the checkpoint's own threshold a picture is either flagged as
 AI-generated or not: an AI-generated face that was found inconclusive counts as missed, a photograph that was found
 inconclusive as right. At p = 0.5 nothing is inconclusive; these figures stand beside those of classifiers that know no
@@ -205,8 +206,9 @@ def _deliveries_section(found: Mapping[str, Any]) -> list[str]:
     ]
     return [
         "### Eight deliveries",
-        f"{found['pictures']} test pictures were passed on in eight ways. {said(found['flipped'])} of them were called "
-        f"real in one copy and AI-generated in another ({flips}).{kept} *Inconclusive* that stays so counts as kept.",
+        f"{found['pictures']} test pictures that had a verdict, as they are or in a copy, were passed on in eight ways. "
+        f"{said(found['flipped'])} of them were called real in one copy and AI-generated in another ({flips}).{kept} "
+        "*Inconclusive* that stays so counts as kept.",
         _table(("Delivery", "What it does", "Verdict kept"), rows),
     ]
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,7 +16,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from dashboard import cli
-from model import accuracy, detector, metrics
+from model import accuracy, bulk, detector, metrics
 from model.accuracy import (
     TEST_PICTURES,
     Material,
@@ -290,6 +292,25 @@ def test_an_interrupted_measurement_goes_on(checkpoint: Path, material: Material
     rest = counting(checkpoint)
     assert accuracy.measure(rest, material, folder / "other", flips=2)["tiers"] == found["tiers"]
     assert rest.judged == 3 * 12 + 8 * 2 + 4 * 2 + 3 + 3 - 12  # 8 were of a batch that was not complete
+
+
+def test_what_was_judged_before_a_disk_was_full_is_kept(
+    checkpoint: Path, material: Material, folder: Path, found: dict, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    append = bulk._Journal.append
+
+    def full(journal: bulk._Journal, name: str, rows: list, **options: bool) -> None:
+        if len(journal.places) == 10:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        append(journal, name, rows, **options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(bulk._Journal, "append", full)
+        with pytest.raises(bulk.BulkError, match="No space left"):
+            accuracy.measure(counting(checkpoint), material, folder / "other", flips=2, batch_size=4)
+    rest = counting(checkpoint)
+    assert accuracy.measure(rest, material, folder / "other", flips=2, batch_size=4)["tiers"] == found["tiers"]
+    assert rest.judged == 3 * 12 + 8 * 2 + 4 * 2 + 3 + 3 - 8  # of ten, those of a complete batch
 
 
 def test_a_header_that_describes_more_moves_no_score(
