@@ -31,7 +31,8 @@ NOT_A_LIE_DETECTOR = (
 )
 CAM_CAVEAT = (
     "Maps of the Grad-CAM family are stretched to their own maximum and keep only evidence toward AI-generated: they "
-    "glow on every picture, a real photograph included. They show where, never how much. They are here for comparison."
+    "glow on almost every picture, a real photograph included. They show where, never how much. EigenCAM does not know "
+    "of the verdict at all: it shows where the picture varies most for the network. They are here for comparison."
 )
 RESEMBLES = {
     FAKE: "To this detector, {face} resembles faces of image generators more than photographs, beyond its upper "

@@ -3,7 +3,8 @@
 pytorch-grad-cam hooks a layer and back-propagates. On a shared network its hooks would collect every thread's
 activations; here each call hooks a layer of its own that stands between the (finished) cells and the head, so that
 calls cannot meet and only the head is back-propagated. The maps are rescaled to [0, 1] per picture and drop evidence
-toward `real`: they show where, never how much.
+toward `real`: they show where, never how much. EigenCAM knows no class at all: it is the first principal component of
+the cells, whatever the head makes of them.
 """
 
 from __future__ import annotations
@@ -48,7 +49,7 @@ class _Head(nn.Module):
 
 
 def class_activation_map(detector: Detector, crop: Image.Image, method: str) -> np.ndarray:
-    """Where a method of the Grad-CAM family sees evidence toward `fake`.
+    """Where a method of the Grad-CAM family sees evidence toward `fake`; EigenCAM, where the cells vary most.
 
     Parameters
     ----------

@@ -98,7 +98,7 @@ def removal(
         for level in levels:
             count = round(level * len(order))
             pair = []
-            for chosen in (order[:count], order[-count:]):
+            for chosen in (order[:count], order[len(order) - count :]):
                 missing = np.zeros(len(order), dtype=bool)
                 missing[chosen] = True
                 key = np.packbits(missing).tobytes()

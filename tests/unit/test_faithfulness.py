@@ -126,6 +126,11 @@ def test_removal_draws_the_same_at_random_again(bright, spots):
     assert removal(bright, spots, maps) != removal(bright, spots, maps, seed=1)
 
 
+def test_a_level_below_one_pixel_hides_nothing(bright, spots):
+    found = removal(bright, spots, {"one": random_map((8, 8), 5)}, levels=(1e-6,))["one"]
+    assert found.road == 0
+
+
 @pytest.mark.parametrize("levels", [(), (0.0,), (0.5, 1.0)])
 def test_levels_outside_0_to_1_are_refused(bright, spots, levels):
     with pytest.raises(ValueError, match="levels must lie between 0 and 1"):
