@@ -206,8 +206,8 @@ def _deliveries_section(found: Mapping[str, Any]) -> list[str]:
     ]
     return [
         "### Eight deliveries",
-        f"{found['pictures']} test pictures that had a verdict, as they are or in a copy, were passed on in eight "
-        f"ways. {said(found['flipped'])} of them were called real in one copy and AI-generated in another ({flips}).{kept} "
+        f"{found['pictures']} test pictures that had a verdict, as they are or in a copy, were passed on in eight ways."
+        f" {said(found['flipped'])} of them were called real in one copy and AI-generated in another ({flips}).{kept} "
         "*Inconclusive* that stays so counts as kept.",
         _table(("Delivery", "What it does", "Verdict kept"), rows),
     ]
