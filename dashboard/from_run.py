@@ -46,7 +46,10 @@ def picture_of_run() -> None:
         _differences(job)
     except (StoreError, SourceError, OSError) as error:
         st.warning(words.plain(str(error)), icon=":material/link_off:")
-        session.drop_picture()
+        if st.session_state.pop(_SHOWN, None) == asked:  # else the visitor's own
+            session.drop_picture()
+        for name in (RUN, IMAGE):
+            st.query_params.pop(name, None)
 
 
 def forget() -> None:

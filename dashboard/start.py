@@ -219,7 +219,13 @@ def go_on(queue: JobQueue, job: Job) -> None:
 
 
 def _explain(error: Exception, chosen: Chosen) -> None:
-    text = error.strerror or "the server's disk" if isinstance(error, OSError) else str(error)
+    text = str(error)
+    if isinstance(error, OSError):
+        why = error.strerror or "the disk does not say why"
+        text = (
+            f"The pictures could not be read or stored ({why}). Delete runs that are no longer needed and try again, or "
+            "tell whoever runs this server."
+        )
     if chosen.place is not None:
         # The server's own layout is not the visitor's business.
         text = text.replace(str(chosen.place.path.resolve()), chosen.place.label).replace(

@@ -97,13 +97,13 @@ def _row(queue: JobQueue, run: Run, *, with_kind: bool) -> None:
         if not run.damage:
             st.button("Open", key=f"open_{run.id}", on_click=session.remember_job, args=(Job.of(run),))
         with st.popover("", icon=":material/more_horiz:", key=f"more_{run.id}"):
-            name = st.text_input("Name", run.name, max_chars=MAX_NAME, key=f"name_{run.id}")
+            st.text_input("Name", run.name, max_chars=MAX_NAME, key=f"name_{run.id}")
             st.button(
                 "Rename",
                 icon=":material/edit:",
                 key=f"rename_{run.id}",
                 on_click=_rename,
-                args=(queue, run, name),
+                args=(queue, run),
                 width="stretch",
             )
             st.button(
@@ -126,6 +126,10 @@ def _facts(run: Run, *, with_kind: bool) -> list[str]:
     return [fact for fact in ([_KINDS.get(run.kind, run.kind)] if with_kind else []) + facts if fact]
 
 
-def _rename(queue: JobQueue, run: Run, name: str) -> None:
+def _rename(queue: JobQueue, run: Run) -> None:
+    name = str(st.session_state[f"name_{run.id}"])  # what the field holds now: it may have been left for this button
     if clean := " ".join(name.split())[:MAX_NAME]:
-        queue.store.update(run.id, name=clean)
+        try:
+            queue.store.update(run.id, name=clean)
+        except StoreError as error:
+            st.toast(words.plain(str(error)), icon=":material/error:")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from typing import Any
 from zlib import crc32
 
@@ -9,7 +10,7 @@ import numpy as np
 import pandas as pd
 import streamlit as st
 
-from dashboard import charts, from_run, resources, session, tasks, words
+from dashboard import charts, from_run, resources, tasks, words
 from dashboard.jobs import Job
 from dashboard.review import BROKEN, ORDERS, Groups, Review
 from dashboard.store import StoreError
@@ -35,7 +36,7 @@ def run_table(job: Job, elapsed: float) -> None:
         return
     if review is None:
         return
-    _counts(review, elapsed)
+    _counts(review, elapsed, resources.job_queue().progress(job).known)
     _downloads(review.result, job.title)
     skipped_files(review.result.skipped)
     _regions(job, review.result)
@@ -46,7 +47,7 @@ def _titles() -> dict[str, str]:
     return {name: look.title for name, look in words.VERDICTS.items()} | {BROKEN: "Broken file"}
 
 
-def _counts(review: Review, elapsed: float) -> None:
+def _counts(review: Review, elapsed: float, known: int) -> None:
     counts, images = review.counts, len(review.frame)
     with st.grid(6, min_column_width=130):
         st.metric("Pictures", f"{images:,}", border=True)
@@ -60,7 +61,8 @@ def _counts(review: Review, elapsed: float) -> None:
             key="verdict_bar",
             alt="Share of each verdict: " + ", ".join(f"{shown[k]} {v}" for k, v in counts.items() if k in shown),
         )
-        pace = f", {images / elapsed:.1f} per second" if elapsed > 0 else ""
+        judged = images - known
+        pace = f", {judged / elapsed:.1f} per second" if elapsed > 0 and judged > 0 else ""
         st.caption(f"Took {words.duration(elapsed)}{pace}.")
 
 
@@ -290,6 +292,9 @@ def _detail(job_id: str, review: Review, row: pd.Series, number: int, groups: Gr
         except (SourceError, OSError) as error:
             st.caption(words.plain(f"The picture can no longer be read: {error}"))
             return
+        if row["sha256"] and hashlib.sha256(data).hexdigest() != row["sha256"]:
+            st.warning("The file has changed since it was judged: run it again.", icon=":material/difference:")
+            return
         picture = tasks.thumbnail(data, 420, crop=False)
         if picture is not None:
             st.image(picture, width="stretch", alt=f"The picture {name}")
@@ -307,5 +312,5 @@ def _detail(job_id: str, review: Review, row: pd.Series, number: int, groups: Gr
         if picture is not None and st.button(
             "Explain this", icon=":material/visibility:", type="primary", key="detail_explain"
         ):
-            session.keep_picture(name, data)
-            st.switch_page("../pages/explain.py")
+            address = from_run.address(job_id, int(row["position"]), {})
+            st.switch_page("../pages/explain.py", query_params=address)

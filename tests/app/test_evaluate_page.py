@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import gc
+import hashlib
 import io
 import json
 import weakref
@@ -16,7 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as hypothesis
 from streamlit.testing.v1 import AppTest
 
-from dashboard import relabel, report, resources, tasks, words
+from dashboard import relabel, report, resources, session, tasks, words
 from dashboard.jobs import Job
 from dashboard.measured import Measured
 from dashboard.people import LOCAL
@@ -409,6 +410,18 @@ def test_an_image_that_is_not_in_the_run_says_so(app_home: Path, image: str) -> 
     open_page(app, "explain")
     assert not app.exception
     assert "no image number" in app.warning[0].value
+
+
+def test_a_dead_link_leaves_the_picture_of_the_tab_alone(app_home: Path) -> None:
+    app = AppTest.from_file(str(ROOT / "dashboard" / "main.py"), default_timeout=60).run()
+    mine = session.Picture("mine.png", picture(), hashlib.sha256(picture()).hexdigest())
+    app.session_state["picture"] = mine
+    app.query_params["run"], app.query_params["image"] = "gone", "0"
+    open_page(app, "explain")
+    assert "is gone" in app.warning[0].value
+    app.run()
+    assert not app.warning
+    assert app.session_state["picture"] == mine
 
 
 def test_somebody_elses_run_is_not_opened_in_explain(app_home: Path) -> None:

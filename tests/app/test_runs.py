@@ -103,6 +103,16 @@ def test_the_address_finds_a_run_again(app: AppTest) -> None:
         assert other.session_state["picture"].data == picture()
 
 
+def test_a_file_that_changed_is_not_shown_under_its_old_verdict(app: AppTest) -> None:
+    job = bulk_run(app)
+    (source,) = resources.result_of(job).sources  # type: ignore[union-attr]
+    assert not any("has changed" in warning.value for warning in app.warning)
+    source.location.write_bytes(picture(seed=9))
+    app.run()
+    assert any("has changed since it was judged" in warning.value for warning in app.warning)
+    assert not any(button.label == "Explain this" for button in app.button)
+
+
 @pytest.mark.parametrize("name", ["bulk", "evaluate"])
 def test_a_run_that_is_gone_says_so(app: AppTest, name: str) -> None:
     app.query_params["run"] = "gone"
@@ -164,7 +174,7 @@ def test_kept_runs_are_listed_opened_renamed_and_deleted(with_list: None, app: A
     click(app, "New run")
     assert listed(app) == [second.id, first.id]
     assert "tiny" in text_of(app)
-    app.text_input(key=f"name_{first.id}").set_value("  Case 7 *\n").run()
+    app.text_input(key=f"name_{first.id}").set_value("  Case 7 *\n")  # the field is left by clicking the button
     app.button(key=f"rename_{first.id}").click().run()
     assert resources.job_queue().store.get(first.id).name == "Case 7 *"  # type: ignore[union-attr]
     app.button(key=f"open_{first.id}").click().run()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from typing import Any
+from zlib import crc32
 
 import pandas as pd
 import streamlit as st
@@ -255,6 +256,7 @@ def _disagreements(job: Job, measured: Measured, images: pd.DataFrame, view: Vie
     if shown.empty:
         st.caption("None.")
         return
+    of_these = crc32("\n".join(shown["path"]).encode(errors="backslashreplace"))
     table, detail = st.columns([7, 3], gap="medium")
     with table:
         picked = st.dataframe(
@@ -269,7 +271,7 @@ def _disagreements(job: Job, measured: Measured, images: pd.DataFrame, view: Vie
             ),
             hide_index=True,
             height=min(420, 36 * len(shown) + 40),
-            key=f"compare_table_{job.id}_{view.other}_{kind}",
+            key=f"compare_table_{job.id}_{view.other}_{of_these:x}",
             on_select="rerun",
             selection_mode="single-row-required",
             selection_default={"selection": {"rows": [0]}},
