@@ -223,8 +223,8 @@ def _explain(error: Exception, chosen: Chosen) -> None:
     if isinstance(error, OSError):
         why = error.strerror or "the disk does not say why"
         text = (
-            f"The pictures could not be read or stored ({why}). Delete runs that are no longer needed and try again, or "
-            "tell whoever runs this server."
+            f"The pictures could not be read or stored ({why}). Delete runs that are no longer needed and try again, "
+            "or tell whoever runs this server."
         )
     if chosen.place is not None:
         # The server's own layout is not the visitor's business.
