@@ -26,7 +26,8 @@ _FLAGGED, _ALL = "flagged", "all"
 class _Made:
     """An export that is ready: a file without a name, which goes with the tab or with the next export."""
 
-    rows: np.ndarray
+    positions: np.ndarray  # of its pictures in the run: rows move when a run goes on
+    reports: bool
     file: IO[bytes]
     size: int
     contents: Contents
@@ -80,7 +81,8 @@ def run_export(job: Job, review: Review, shown: np.ndarray) -> None:
         if st.button("Make the ZIP file", icon=":material/folder_zip:", disabled=not len(rows), key=f"make_{job.id}"):
             _make(job, review, rows, reports=reports)
         made: _Made | None = session.export(job.id)
-        if made is not None and np.array_equal(made.rows, rows):
+        positions = review.frame["position"].to_numpy()[rows]
+        if made is not None and made.reports == reports and np.array_equal(made.positions, positions):
             _ready(made)
 
 
@@ -109,7 +111,8 @@ def _make(job: Job, review: Review, rows: np.ndarray, *, reports: bool) -> None:
                     done / len(rows), f"{done:,} of {words.count(len(rows), 'picture')}"
                 ),
             )
-            session.keep_export(job.id, _Made(rows, file, file.seek(0, 2), contents))
+            positions = review.frame["position"].to_numpy()[rows]
+            session.keep_export(job.id, _Made(positions, reports, file, file.seek(0, 2), contents))
             opened.pop_all()
     except OSError as error:
         st.error(words.plain(f"The ZIP file cannot be written ({error.strerror or error})."), icon=":material/error:")

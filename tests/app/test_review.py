@@ -470,6 +470,10 @@ def test_flagged_pictures_are_exported_on_request(app_home: Path) -> None:
     archive = zipfile.ZipFile(io.BytesIO(made.read()))
     assert archive.namelist() == ["pictures/000001.png", "reports/000001.html", "results.csv", "left_out.txt"]
     assert sorted(path.name for path in run.folder.iterdir() if "zip" in path.name) == []
+    app.toggle(key=f"export_reports_{run.id}").set_value(False).run()
+    assert "Holds 1 picture" not in text_of(app)
+    app.toggle(key=f"export_reports_{run.id}").set_value(True).run()
+    assert "Holds 1 picture" in text_of(app)
     app.pills(key=f"kinds_{run.id}").set_value(["real"]).run()
     assert "Holds 1 picture" not in text_of(app)
     button(app, "Delete this run")
