@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from typing import IO, Any, Protocol
 
 import numpy as np
-from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageChops, ImageCms, ImageOps, UnidentifiedImageError
 
 try:
     import pillow_heif
@@ -40,6 +40,7 @@ _DEEP = re.compile(r";16[BLN]\b")  # in Pillow's name of stored pixels: 16 bits 
 _REDUCED = "reduced to 8 bits per channel"
 READY = b"R"  # what a helper sends before its first answer
 _MAX_PROFILE = 4 * 2**20  # bytes; those of cameras and printers have up to about two million
+_SAME_CURVE = 24  # levels of 255 between the greys of two profiles; a linear one is 90 off
 # Pillow warns about odd metadata and large sizes; the checks below are ours. A filter set once, not per call: the list
 # of filters is shared by all threads.
 warnings.filterwarnings("ignore", module=r"(PIL|pillow_heif)(\.|$)")
@@ -449,7 +450,7 @@ def _to_srgb(image: Image.Image, profile: bytes | None, notes: list[str]) -> Ima
             name = ImageCms.getProfileDescription(source).strip()
             if source.profile.xcolor_space.strip() != _PROFILED[image.mode]:
                 notes.append("its colour profile is for another kind of pixels and was ignored")
-            elif image.mode == "CMYK" or "srgb" not in name.lower():
+            elif image.mode == "CMYK" or "srgb" not in name.lower() or not _keeps_greys(source, image.mode):
                 converted = ImageCms.profileToProfile(image, source, ImageCms.createProfile("sRGB"), outputMode="RGB")
                 if converted is not None:
                     notes.append(f"converted from the colour profile '{name[:60]}' to sRGB")
@@ -459,6 +460,16 @@ def _to_srgb(image: Image.Image, profile: bytes | None, notes: list[str]) -> Ima
     if image.mode == "CMYK":
         notes.append("converted from CMYK")
     return image if image.mode == "RGB" else image.convert("RGB")
+
+
+def _keeps_greys(source: ImageCms.ImageCmsProfile, mode: str) -> bool:
+    """Whether a profile has about the tone curve of sRGB: there are linear ones that have sRGB in their name."""
+    greys = Image.linear_gradient("L").resize((1, 256)).convert(mode)
+    converted = ImageCms.profileToProfile(greys, source, ImageCms.createProfile("sRGB"), outputMode="RGB")
+    if converted is None:
+        return True
+    apart = ImageChops.difference(converted, greys.convert("RGB"))
+    return max(apart.tobytes()) <= _SAME_CURVE
 
 
 def recompress(image: Image.Image, quality: int, *, codec: str = "JPEG", subsampling: int = 2) -> Image.Image:

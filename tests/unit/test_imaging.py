@@ -196,6 +196,15 @@ def test_a_wide_colour_profile_is_converted_and_srgb_is_left_alone():
     assert difference(converted.pixels, image) < 1
 
 
+def test_linear_light_is_converted_though_its_profile_names_srgb():
+    profile = bytearray(ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes())
+    at = profile.index(b"para\0\0\0\0")  # the curve of all three channels; its five numbers follow
+    profile[at + 12 : at + 32] = b"".join(value.to_bytes(4, "big") for value in (65536, 65536, 0, 65536, 0))
+    decoded = decode(encode(Image.new("RGB", (64, 64), (55, 55, 55)), "PNG", icc_profile=bytes(profile)))
+    assert any("converted from the colour profile" in note for note in decoded.notes)
+    assert all(abs(level - 128) <= 2 for level in decoded.pixels.getpixel((5, 5)))
+
+
 def test_a_grey_picture_with_a_colour_profile_keeps_its_levels():
     srgb = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
     image = draw_face(64).convert("L")
