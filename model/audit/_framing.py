@@ -7,7 +7,7 @@ import pandas as pd
 
 from model.audit._finding import Finding
 from model.audit._header import separation
-from model.audit._sources import LEAK_WARNING, MIN_IMAGES, Told, inside_sources, listed
+from model.audit._sources import LEAK_WARNING, Told, enough, inside_sources, listed
 from model.metrics import image_level, wilson
 
 
@@ -57,7 +57,7 @@ def _told(images: pd.DataFrame, sets: int = 1) -> list[Told]:
     framing = _framing(images)
     for meaning, values in framing.items():
         known = ~np.isnan(values)
-        if np.bincount(labels[known], minlength=2).min() < MIN_IMAGES:
+        if not enough(images[known]):
             continue
         auc, low, _ = separation(labels[known], values[known], both_ways=True, comparisons=len(framing) * sets)
         if low > LEAK_WARNING:
