@@ -4,7 +4,8 @@ Every judged image is appended as one line to `OUT.journal` at once. When all ar
 order of the sources and takes the place of OUT in one step. A run that resumes takes over what the journal, or a
 finished table, already says about unchanged files. The last bits of a score may depend on what shares its batch; so a
 journal is taken over up to its last complete batch, and the table comes out the same to the last byte, `elapsed_ms`
-aside. That holds for the local engine alone: with Ray (`model.cluster`) batches depend on the number of workers and the
+aside. It marks where batches begin, since an image that failed in the network does not say how many faces it brought.
+All that holds for the local engine alone: with Ray (`model.cluster`) batches depend on the number of workers and the
 journal has the order in which they finish, so that the last bits of a score may differ after a resume.
 
 What is known of images from elsewhere (`known`) goes into the journal first and belongs to no batch. These rows are
@@ -21,6 +22,7 @@ import json
 import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import groupby
 from pathlib import Path
@@ -66,7 +68,7 @@ class Judge(Protocol):
     def runtime(self) -> str: ...
 
     def classify_many(self, sources: Iterable[Readable], *, batch_size: int) -> Iterator[Judged]:
-        """One result per source."""
+        """One result per source; asks for more sources between batches, never within one."""
         ...
 
 
@@ -143,58 +145,77 @@ def run(
     """
     if out.suffix.lower() not in SUFFIXES:
         raise BulkError(f"{out}: results are written as {' or '.join(SUFFIXES)}. Choose a name that ends so.")
-    journal_path = _journal_of(out)
     summary = Summary()
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
-        if resume and not interrupted(out) and out.exists():
-            _take_over(out, detector)
-        journal_path.touch()
-        with open(journal_path, "rb+") as file:
-            _claim(file, journal_path, out)
-            if not resume:
-                file.truncate()
-            journal = _Journal(file, detector)
-            journal.recover(out, batch_size)
-            left = [source for source in sources if not journal.holds(source)]
-            if known is not None and not journal.judged:
-                taken = journal.take(known(left))
-                left = [source for source in left if source.name not in taken]
-            left.sort(key=lambda source: source.name in journal.places)  # tried before: last, so as to shift no batch
-            done = summary.taken_over = len(sources) - len(left)
-            if progress is not None:
-                progress(done, len(sources))
-            for result in detector.classify_many(left, batch_size=batch_size):
-                journal.append(result.name, result.rows())
-                done += 1
+        with _claimed(out):
+            if resume and not interrupted(out) and out.exists():
+                _take_over(out, detector)
+            with _journal_of(out).open("rb+" if resume and interrupted(out) else "wb+") as file:
+                journal = _Journal(file, detector)
+                journal.recover(out, batch_size)
+                left = [source for source in sources if not journal.holds(source)]
+                if known is not None and not journal.judged:
+                    taken = journal.take(known(left))
+                    left = [source for source in left if source.name not in taken]
+                left.sort(key=lambda source: source.name in journal.places)  # tried before: last, to shift no batch
+                done = summary.taken_over = len(sources) - len(left)
                 if progress is not None:
                     progress(done, len(sources))
-            names = [source.name for source in sources]
-            _write_table(journal, names, out, summary)
-            summary.known = len(journal.known.intersection(names))
-            if os.name != "nt":  # while it is still ours; Windows does not let go of an open file
-                journal_path.unlink()
-        journal_path.unlink(missing_ok=True)
+                feed = _Feed(left)
+                for result in detector.classify_many(feed, batch_size=batch_size):
+                    journal.append(result.name, result.rows(), begins=feed.asked)
+                    feed.asked = False
+                    done += 1
+                    if progress is not None:
+                        progress(done, len(sources))
+                names = [source.name for source in sources]
+                _write_table(journal, names, out, summary)
+                summary.known = len(journal.known.intersection(names))
+            _journal_of(out).unlink()
     except OSError as error:
         raise BulkError(f"{out}: cannot be written ({error.strerror or error}). Choose another place.") from error
     return summary
 
 
-def _claim(file: IO[bytes], path: Path, out: Path) -> None:
-    """Keep others from working on the same table until the journal is closed, where the system knows such locks."""
+@contextmanager
+def _claimed(out: Path) -> Iterator[None]:
+    """Keep others from working on the same table, where the system knows locks that end with their process.
+
+    The lock has a file of its own, which nothing ever replaces: the journal and the table are both put in their place.
+    """
     try:
         import fcntl
     except ImportError:  # Windows
+        yield
         return
+    path = out.with_name(out.name + ".lock")
     busy = BulkError(f"{out}: another process is working on this run. Wait until it has ended, or name another output.")
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        raise busy from None
-    except OSError:  # a file system without locks
-        return
-    if not path.exists() or not os.path.samestat(os.fstat(file.fileno()), path.stat()):  # ended while we asked
-        raise busy
+    with path.open("ab") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if not os.path.samestat(os.fstat(file.fileno()), path.stat()):
+                raise busy  # who had it ended while we asked, and a third has begun
+        except (BlockingIOError, FileNotFoundError):
+            raise busy from None
+        except OSError:  # a file system without locks
+            pass
+        try:
+            yield
+        finally:
+            path.unlink(missing_ok=True)
+
+
+class _Feed(Iterator[Readable]):
+    """Sources one after the other; `asked` is whether more were wanted since it was last unset: a batch begins."""
+
+    def __init__(self, sources: Iterable[Readable]) -> None:
+        self._rest = iter(sources)
+        self.asked = False
+
+    def __next__(self) -> Readable:
+        self.asked = True
+        return next(self._rest)
 
 
 def identity(detector: Judge) -> dict[str, Any]:
@@ -217,8 +238,9 @@ def digest_of(source: Readable) -> str | None:
 
 
 def interrupted(out: Path) -> bool:
-    """Whether a run into this table was begun and has not ended."""
-    return _journal_of(out).exists()
+    """Whether a run into this table has begun to judge and has not ended."""
+    journal = _journal_of(out)
+    return journal.exists() and journal.stat().st_size > 0
 
 
 def journalled(out: Path, *, batch_size: int | None = None) -> pd.DataFrame:
@@ -264,10 +286,12 @@ def _entries(file: IO[bytes]) -> Iterator[tuple[int, int, dict[str, Any]]]:
 def _whole_batches(file: IO[bytes], batch_size: int) -> int:
     """Where the last complete batch of a journal ends; its images are put together as by `Detector.classify_many`."""
     whole = images = crops = 0
-    for _, end, entry in _entries(file):
+    for start, end, entry in _entries(file):
         if entry.get("known"):  # ahead of all batches
             whole = end
             continue
+        if entry.get("begins"):  # whatever was counted
+            whole, images, crops = start, 0, 0
         images += 1
         crops += sum(row["logit"] is not None for row in entry["rows"])
         if crops >= batch_size or images >= READ_AHEAD:
@@ -278,7 +302,8 @@ def _whole_batches(file: IO[bytes], batch_size: int) -> int:
 class _Journal:
     """One JSON line per image, found again by name; of two lines for one name the later one counts.
 
-    `known` are the names of which the rows came from elsewhere: they belong to no batch.
+    `known` are the names of which the rows came from elsewhere: they belong to no batch. Of the others those are marked
+    with which a batch `begins`.
     """
 
     def __init__(self, file: IO[bytes], detector: Judge) -> None:
@@ -317,9 +342,10 @@ class _Journal:
                 taken.add(name)
         return taken
 
-    def append(self, name: str, rows: list[_Row], *, known: bool = False) -> None:
+    def append(self, name: str, rows: list[_Row], *, known: bool = False, begins: bool = False) -> None:
         place = self.file.seek(0, os.SEEK_END)
-        line = json.dumps({"name": name, "rows": rows} | ({"known": True} if known else {}), ensure_ascii=True)
+        marks = {mark: True for mark, here in (("known", known), ("begins", begins)) if here}
+        line = json.dumps({"name": name, "rows": rows} | marks, ensure_ascii=True)
         self.file.write(line.encode() + b"\n")
         self.file.flush()
         self._note(name, rows, place, known=known)
@@ -354,6 +380,7 @@ def _take_over(out: Path, detector: Judge) -> None:
                 rows = list(group)
                 journal.check(rows, out)
                 journal.append(name, rows, known=True)
+            os.fsync(file.fileno())
         os.replace(partial, _journal_of(out))
     except BaseException:
         partial.unlink(missing_ok=True)

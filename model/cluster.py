@@ -145,10 +145,10 @@ class _Worker:
 
     def __call__(self, batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         items = [tuple(map(str, item)) for item in zip(batch["name"], batch["location"], batch["member"], strict=True)]
-        packed = {Path(location) for _, location, member in items if member}
+        packed = {Path(location) for _, location, member in items if member and not is_url(location)}
         self.archives = {location: self.archives.get(location) or Archive(location) for location in packed}
         sources = [
-            RemoteSource(name, location)
+            RemoteSource(name, location, member or None)
             if is_url(location)
             else Source(name, Path(location), member or None, self.archives.get(Path(location)))
             for name, location, member in items
@@ -162,7 +162,7 @@ class _Worker:
 
 def _described(source: Readable) -> dict[str, str]:
     if isinstance(source, RemoteSource):
-        return {"name": source.name, "location": source.url, "member": ""}
+        return {"name": source.name, "location": source.url, "member": source.path or ""}
     if not isinstance(source, Source):
         raise ClusterError(f"{source.name}: is not a file. Ray's workers read files that every machine sees.")
     return {"name": source.name, "location": str(source.location.resolve()), "member": source.member or ""}

@@ -8,7 +8,9 @@ whatever it can reach itself.
 from __future__ import annotations
 
 import re
+import threading
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from model.sources import MAX_BYTES, Skipped, SourceError, SourceSet, printable, refusal_of_name, within
@@ -30,10 +32,15 @@ class RemoteSource:
     name : str
         What is shown and exported, a relative posix path.
     url : str
+        That of the file, or of the listing in which it was found.
+    path : str or None
+        Where a listing found it, in the words of its file system: not every path can be made a URL again, such as that
+        of a member of an archive elsewhere.
     """
 
     name: str
     url: str
+    path: str | None = None
 
     def read(self, max_bytes: int = MAX_BYTES) -> bytes:
         """Bytes of the file.
@@ -43,9 +50,12 @@ class RemoteSource:
         SourceError
             If it cannot be fetched, or is longer than `max_bytes`.
         """
-        files, path = _files(self.url)
+        files, path = _files(self.url) if self.path is None else (_listed(self.url, threading.get_ident()), self.path)
         try:
-            data: bytes = files.cat_file(path, start=0, end=max_bytes + 1)
+            if _WEB.match(self.url):
+                data = _streamed(files, path, max_bytes + 1)
+            else:
+                data = files.cat_file(path, start=0, end=max_bytes + 1)
         except Exception as error:  # noqa: BLE001 - every driver has errors of its own
             raise SourceError(f"{self.name}: cannot be fetched ({_said(error)}).") from error
         return within(data, max_bytes, self.name)
@@ -59,13 +69,15 @@ def is_url(text: str) -> bool:
 def from_url(url: str) -> SourceSet:
     """Every image below a folder, among the matches of a pattern (`*`, `**`, `?`), or the one file at a URL.
 
-    What exists by that very name is no pattern; over HTTP a name with an image's suffix is a file, unasked.
+    What exists by that very name is no pattern; over HTTP a name with an image's suffix is a file, unasked. URLs may be
+    chained as fsspec does, such as `zip://*.jpg::s3://bucket/a.zip`.
 
     Raises
     ------
     SourceError
         If there is no driver for the URL, or nothing can be listed there.
     """
+    _listed.cache_clear()  # an archive may have changed since
     files, path = _files(url)
     try:
         magic = _MAGIC.search(path)
@@ -85,7 +97,7 @@ def from_url(url: str) -> SourceSet:
     for entry in sorted(found):
         name = printable(entry.removeprefix(root).lstrip("/"))
         if (reason := refusal_of_name(name)) is None:
-            sources.append(RemoteSource(name, files.unstrip_protocol(entry)))
+            sources.append(RemoteSource(name, url, entry))
         else:
             skipped.append((name, reason))
     return SourceSet(sources, skipped, root=root.rstrip("/").rsplit("/", 1)[-1])
@@ -102,6 +114,21 @@ def _files(url: str) -> tuple[AbstractFileSystem, str]:
     except Exception as error:  # noqa: BLE001 - every driver has errors of its own
         raise SourceError(f"{url}: cannot be opened ({_said(error)}).") from error
     return found
+
+
+@lru_cache(maxsize=4)
+def _listed(url: str, thread: int) -> AbstractFileSystem:
+    """The file system of a listing, kept for each thread: fsspec keeps no archives, and would open one per image."""
+    return _files(url)[0]
+
+
+def _streamed(files: AbstractFileSystem, path: str, count: int) -> bytes:
+    """The first bytes of a file on a web server, which may send all of it whatever range it is asked for."""
+    data = bytearray()
+    with files.open(path, "rb", block_size=0, size=count) as stream:  # given any size, it is not asked for first
+        while len(data) < count and (piece := stream.read(count - len(data))):
+            data += piece
+    return bytes(data)
 
 
 def _last(url: str) -> str:

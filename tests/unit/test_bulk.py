@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import json
+import sys
+import zlib
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -135,6 +139,32 @@ def test_a_resumed_run_puts_its_images_into_the_same_batches(
         with pytest.raises(Interrupted):
             bulk.run(cut, sources, pieces, resume=True, batch_size=8)
     bulk.run(Mixing.load(tiny_checkpoint), sources, pieces, resume=True, batch_size=8)
+    assert table(whole).to_csv() == table(pieces).to_csv()
+
+
+class Overflowing(Mixing):
+    """As if the network had no finite answer to some of the faces."""
+
+    def score(self, crops):
+        evidence, logits = super().score(crops)
+        return evidence, np.where([zlib.crc32(crop.tobytes()) % 3 == 0 for crop in crops], np.nan, logits)
+
+
+@pytest.mark.parametrize("suffix", bulk.SUFFIXES)
+@pytest.mark.parametrize("left", range(1, 14, 2))
+def test_faces_without_a_finite_answer_shift_no_batch(
+    picture: Picture, tiny_checkpoint: Path, one_face: None, tmp_path: Path, left: int, suffix: str
+) -> None:
+    sources = [MemorySource(f"{index}.png", picture(index)) for index in range(14)]
+    whole, pieces = tmp_path / ("whole" + suffix), tmp_path / ("pieces" + suffix)
+    summary = bulk.run(Overflowing.load(tiny_checkpoint), sources, whole, batch_size=3)
+    assert 2 < len(summary.failed) < 10 and "not a finite number" in summary.failed[0][1]
+    for stop in (left, 4):
+        cut = Overflowing.load(tiny_checkpoint)
+        cut.left = stop
+        with suppress(Interrupted):
+            bulk.run(cut, sources, pieces, resume=True, batch_size=3)
+    bulk.run(Overflowing.load(tiny_checkpoint), sources, pieces, resume=True, batch_size=3)
     assert table(whole).to_csv() == table(pieces).to_csv()
 
 
@@ -309,6 +339,45 @@ def test_two_processes_do_not_work_on_one_table(
     assert not bulk.interrupted(out)
     bulk.run(detector, sources, tmp_path / "plain.csv")
     assert table(out).equals(table(tmp_path / "plain.csv"))
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no locks")
+@pytest.mark.parametrize("moment", ["_take_over", "_write_table"])
+def test_who_begins_while_another_takes_over_or_writes_is_refused(
+    detector: Detector, sources: list[MemorySource], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, moment: str
+) -> None:
+    out, step, refused = tmp_path / "out.csv", getattr(bulk, moment), []
+
+    def meet(*about) -> None:
+        for then in (lambda: None, lambda: step(*about)):  # before it, and after it
+            then()
+            for resume in (True, False):
+                with pytest.raises(bulk.BulkError, match="another process is working on this run") as error:
+                    bulk.run(detector, sources, out, resume=resume)
+                refused.append(error)
+
+    bulk.run(detector, sources, out)
+    before = table(out)
+    with monkeypatch.context() as patch:
+        patch.setattr(bulk, moment, meet)
+        bulk.run(detector, sources, out, resume=True)
+    assert len(refused) == 4
+    assert table(out).equals(before)
+    assert list(tmp_path.iterdir()) == [out]
+
+
+def test_what_a_killed_run_leaves_behind_stands_in_nobodys_way(
+    sources: list[MemorySource], tiny_checkpoint: Path, one_face: None, tmp_path: Path
+) -> None:
+    out = tmp_path / "out.csv"
+    bulk.run(fragile(tiny_checkpoint), sources, out)
+    (tmp_path / "out.csv.lock").touch()
+    (tmp_path / "out.csv.journal").touch()  # empty, which is no journal
+    assert not bulk.interrupted(out)
+    again = fragile(tiny_checkpoint)
+    bulk.run(again, sources, out, resume=True)
+    assert again.judged == 1  # the one that could not be read
+    assert list(tmp_path.iterdir()) == [out]
 
 
 def test_without_resume_everything_is_judged_again(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -21,6 +22,18 @@ def test_a_file_appears_when_it_is_whole(tmp_path: Path) -> None:
     write_whole(path, write)
     assert path.read_text() == "whole"
     assert list(path.parent.iterdir()) == [path]
+
+
+def test_contents_reach_the_disk_before_the_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path, synced = tmp_path / "figures.json", []
+
+    def sync(file: int) -> None:
+        assert not path.exists()
+        synced.append(os.fstat(file).st_size)
+
+    monkeypatch.setattr(os, "fsync", sync)
+    write_whole(path, lambda partial: partial.write_text("whole"))
+    assert synced == [5] and path.read_text() == "whole"
 
 
 def test_an_interrupted_write_leaves_what_was_there(tmp_path: Path) -> None:
