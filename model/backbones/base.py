@@ -46,10 +46,11 @@ class LinearHeadNet(nn.Module):
         """Images (B, 3, S, S) -> each cell's product with the head's weight (B, H, W), float32."""
         weight = self.head.weight.float()[0]  # (C,)
         own = getattr(self.extractor, "project", None)
-        cells = self.baseline if own else self.forward_features(images)
+        projected = own(images, weight) if own else self.forward_features(images)
         with torch.autocast(images.device.type, enabled=False):  # exact when the features are bfloat16
-            products = (cells.float() * weight[:, None, None]).sum(dim=-3)
-        return own(images, weight) - products if own else products
+            if own:
+                return projected - (weight @ self.baseline.flatten(1)).unflatten(0, self.baseline.shape[1:])
+            return (projected.float() * weight[:, None, None]).sum(dim=-3)
 
     @torch.no_grad()
     def set_baseline(self, baseline: Tensor) -> None:

@@ -12,9 +12,10 @@ from model.backbones.base import LinearHeadNet
 from model.backbones.moments import Moments, places
 
 DEPTH = 12  # blocks of CLIP's ViT-B
+QUICK = 1.702  # quick GELU: x * sigmoid(1.702 x)
 
 
-class _Block(nn.Module):
+class ViTBlock(nn.Module):
     """One pre-norm transformer block with CLIP's quick GELU."""
 
     def __init__(self, width: int, heads: int) -> None:
@@ -28,13 +29,14 @@ class _Block(nn.Module):
         self.contract = nn.Linear(4 * width, width)
 
     def forward(self, tokens: Tensor) -> Tensor:
+        """Tokens (B, T, D) -> (B, T, D)."""
         batch, count, width = tokens.shape
         qkv = self.qkv(self.norm1(tokens)).view(batch, count, 3, self.heads, width // self.heads)
         query, key, value = qkv.permute(2, 0, 3, 1, 4)  # each (B, heads, T, D)
         mixed = functional.scaled_dot_product_attention(query, key, value)
         tokens = tokens + self.project(mixed.transpose(1, 2).reshape(batch, count, width))
         hidden = self.expand(self.norm2(tokens))
-        return tokens + self.contract(hidden * torch.sigmoid(1.702 * hidden))
+        return tokens + self.contract(hidden * torch.sigmoid(QUICK * hidden))
 
 
 class ViTCells(nn.Module):
@@ -79,7 +81,7 @@ class ViTCells(nn.Module):
         self.class_token = nn.Parameter(torch.zeros(width))
         self.positions = nn.Parameter(torch.zeros(grid * grid + 1, width))
         self.norm = nn.LayerNorm(width)
-        self.blocks = nn.ModuleList(_Block(width, heads) for _ in range(max(self.taps) + 1))
+        self.blocks = nn.ModuleList(ViTBlock(width, heads) for _ in range(max(self.taps) + 1))
 
     def forward(self, images: Tensor) -> Tensor:
         """Images (B, 3, S, S) with S = grid * patch -> cells (B, C, grid, grid)."""

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import version
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -18,6 +19,7 @@ from model.runtimes import _quantise
 from model.runtimes._base import INT8, PRECISIONS, Runtime, RuntimeRefusedError
 from model.runtimes._exported import OnnxRuntime, OpenVinoRuntime
 from model.runtimes._graph import exported, graph_path
+from model.runtimes._ranges import ranges_path
 from model.runtimes.parity import admit, signature
 
 if TYPE_CHECKING:  # a second to import, which exported graphs do without
@@ -120,20 +122,25 @@ def _refusing(what: str, advice: str = "Choose another runtime or precision.") -
 def _with_torch(
     info: CheckpointInfo, network: Callable[[], LinearHeadNet], name: str, precision: str, threads: int
 ) -> Runtime:
-    if precision == INT8:
-        raise RuntimeRefusedError(f"int8 needs the runtime openvino or onnxruntime; {name} computes fp32 and bf16.")
+    if (name, precision) == (CUDA, INT8):
+        raise RuntimeRefusedError("cuda computes fp32 and bf16. For int8 choose another runtime.")
     if name == CUDA and not _sees_gpu():
         raise RuntimeRefusedError("PyTorch sees no GPU here. Install its CUDA build, or choose another runtime.")
     import torch
 
-    from model.runtimes._torch import TorchRuntime
+    from model.backbones import vit_int8
+    from model.runtimes._torch import TorchRuntime, quantised
 
     if (name, precision) == ("torch", "fp32"):
         return TorchRuntime(network(), precision, threads)
     with _refusing(f"{name} in {precision} broke down on {info.name}"):
-        computing = TorchRuntime(network(), precision, threads, "cpu" if name == "torch" else CUDA)
+        made_of, computed = info.sha256, network()
+        if precision == INT8:
+            computed = quantised(info, computed)
+            made_of += f" with {signature(ranges_path(info))} by {signature(Path(vit_int8.__file__))}"
+        computing = TorchRuntime(computed, precision, threads, "cpu" if name == "torch" else CUDA)
         of = version("torch") if name == "torch" else f"{version('torch')} on {torch.cuda.get_device_name()}"
-        admit(info, network, computing, of, made_of=info.sha256, graph=graph_path(info, precision))
+        admit(info, network, computing, of, made_of=made_of, graph=graph_path(info, precision))
     return computing
 
 

@@ -1,15 +1,14 @@
 """int8 graphs: static quantisation with ranges measured on validation pictures.
 
-The ranges lie beside the checkpoint (`NAME.ranges.json`, written by `python -m model.training.ranges`), so that every
-machine makes the same graph. Weights take seven bits per channel and activations eight: products of two then never
-overflow 16 bits, and processors with and without VNNI compute the same sums.
+The ranges lie beside the checkpoint (`model.runtimes._ranges`), so that every machine makes the same graph. Weights
+take seven bits per channel and activations eight: products of two then never overflow 16 bits, and processors with and
+without VNNI compute the same sums.
 """
 
 from __future__ import annotations
 
 import hashlib
 import importlib.util
-import json
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -18,14 +17,9 @@ from model.checkpoint import CheckpointInfo
 from model.files import write_whole
 from model.runtimes._base import RuntimeRefusedError
 from model.runtimes._graph import graph_path
+from model.runtimes._ranges import Ranges, of_activations
 
 _LAYERS = ("Conv", "MatMul", "Gemm", "Add", "GlobalAveragePool", "MaxPool")
-_FORMAT = 1
-
-
-def ranges_path(info: CheckpointInfo) -> Path:
-    """Where the ranges of a checkpoint's activations are."""
-    return info.path.with_suffix(".ranges.json")
 
 
 def quantised(info: CheckpointInfo, graph: Path) -> Path:
@@ -36,7 +30,7 @@ def quantised(info: CheckpointInfo, graph: Path) -> Path:
     RuntimeRefusedError
         If the checkpoint has no ranges of its own, or what quantises is not installed.
     """
-    ranges = _ranges(info)
+    ranges = of_activations(info)
     if importlib.util.find_spec("onnxruntime") is None:
         raise RuntimeRefusedError(
             "int8 graphs are made by onnxruntime. Install it with: pip install -e '.[onnxruntime]' -c constraints.txt"
@@ -45,35 +39,6 @@ def quantised(info: CheckpointInfo, graph: Path) -> Path:
     path = graph_path(info, f"int8-{own}")
     if not path.exists():
         write_whole(path, lambda partial: _quantise(graph, ranges, partial))
-    return path
-
-
-def _ranges(info: CheckpointInfo) -> dict[str, tuple[float, float]]:
-    path = ranges_path(info)
-    advice = f"Make it with: python -m model.training.ranges {info.name} --data FOLDER"
-    try:
-        entry = json.loads(path.read_text("utf-8"))
-        if entry["format"] != _FORMAT or entry["checkpoint_sha256"] != info.sha256:
-            raise RuntimeRefusedError(f"{path.name}: is of another checkpoint. {advice}")
-        return {name: (float(low), float(high)) for name, (low, high) in entry["ranges"].items()}
-    except FileNotFoundError:
-        raise RuntimeRefusedError(f"{info.name} cannot be computed in int8: {path.name} is missing. {advice}") from None
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        if isinstance(error, RuntimeRefusedError):
-            raise
-        raise RuntimeRefusedError(f"{path.name}: is damaged ({error}). {advice}") from error
-
-
-def write_ranges(info: CheckpointInfo, ranges: dict[str, tuple[float, float]], pictures: int) -> Path:
-    """Write the ranges of every activation, as measured on so many validation pictures."""
-    entry = {
-        "format": _FORMAT,
-        "checkpoint_sha256": info.sha256,
-        "pictures": pictures,
-        "ranges": {name: [float(f"{low:.6g}"), float(f"{high:.6g}")] for name, (low, high) in sorted(ranges.items())},
-    }
-    path = ranges_path(info)
-    path.write_text(json.dumps(entry, indent=1) + "\n", "utf-8")
     return path
 
 
@@ -95,7 +60,7 @@ def layers(graph: Path) -> list[str]:
     return [kind for kind in _LAYERS if kind in kinds and not (attention and kind not in ("MatMul", "Gemm"))]
 
 
-def _quantise(graph: Path, ranges: dict[str, tuple[float, float]], out: Path) -> None:
+def _quantise(graph: Path, ranges: Ranges, out: Path) -> None:
     import numpy as np
     import onnx
     from onnxruntime.quantization import QuantType

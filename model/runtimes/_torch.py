@@ -10,7 +10,30 @@ import torch
 
 from model.backbones import LinearHeadNet
 from model.backbones.fuse import fused
+from model.backbones.vit_int8 import in_int8, normed, supported
+from model.checkpoint import CheckpointInfo
 from model.evidence import evidence_and_logits
+from model.runtimes._base import RuntimeRefusedError
+from model.runtimes._ranges import of_channels
+
+
+def quantised(info: CheckpointInfo, network: LinearHeadNet) -> LinearHeadNet:
+    """A copy of the checkpoint's network that computes in int8, with the ranges that lie beside the checkpoint.
+
+    Raises
+    ------
+    RuntimeRefusedError
+        If it is not a vision transformer, has no ranges of its own, or the processor has no instructions for it.
+    """
+    if not normed(network):
+        raise RuntimeRefusedError(
+            f"torch computes int8 of vision transformers only. For {info.name} use openvino or onnxruntime."
+        )
+    if not supported():
+        raise RuntimeRefusedError(
+            "torch computes int8 only on processors with AVX-512 VNNI and BF16. Choose another precision."
+        )
+    return in_int8(network, of_channels(info))
 
 
 class TorchRuntime:
@@ -20,8 +43,9 @@ class TorchRuntime:
     ----------
     network : LinearHeadNet
         In evaluation mode; not changed.
-    precision : {"fp32", "bf16"}
-        bf16 computes convolutions and matrix products in bfloat16; the evidence is summed in float32.
+    precision : {"fp32", "bf16", "int8"}
+        bf16 computes convolutions and matrix products in bfloat16; the evidence is summed in float32. int8 expects a
+        network with quantised blocks (`model.backbones.vit_int8`); what is left of it is computed as it is.
     threads : int
         Processor threads of the whole process; 0 leaves them as they are.
     device : {"cpu", "cuda"}
@@ -29,8 +53,6 @@ class TorchRuntime:
     """
 
     def __init__(self, network: LinearHeadNet, precision: str = "fp32", threads: int = 0, device: str = "cpu") -> None:
-        if precision not in ("fp32", "bf16"):
-            raise ValueError(f"precision must be fp32 or bf16 with the torch runtime, got {precision!r}")
         if threads:
             torch.set_num_threads(threads)
         if device == "cuda":

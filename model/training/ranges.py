@@ -1,4 +1,4 @@
-"""`python -m model.training.ranges CHECKPOINT --data FOLDER`: how far each activation reaches, for int8 graphs.
+"""`python -m model.training.ranges CHECKPOINT --data FOLDER`: how far each activation reaches, for int8.
 
 The pictures are those of the split `val`, drawn in turn from both labels. Nothing else is learnt from them: the ranges
 say where eight bits are spent.
@@ -15,22 +15,27 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import torch
+from torch import Tensor
 
 from model import quality
+from model.backbones import LinearHeadNet
+from model.backbones.vit_int8 import normed
 from model.checkpoint import CheckpointError, CheckpointInfo, read_info, resolve
 from model.faces import FaceFinder
 from model.imaging import ImageError, decode
 from model.network import load_network
 from model.normalise import Normaliser
 from model.runtimes._graph import INPUT, exported
-from model.runtimes._quantise import layers, prepared, write_ranges
+from model.runtimes._quantise import layers, prepared
+from model.runtimes._ranges import Channels, Ranges, write_ranges
 from model.training.config import ConfigError, DataConfig
 from model.training.data import load
 
 
 def main() -> int:
     """Measure, then write the ranges beside the checkpoint."""
-    parser = argparse.ArgumentParser(prog="python -m model.training.ranges", description="Ranges for int8 graphs.")
+    parser = argparse.ArgumentParser(prog="python -m model.training.ranges", description="Ranges for int8.")
     parser.add_argument("checkpoint", help="name or path")
     parser.add_argument("--data", type=Path, required=True, help="folder of the labelled pictures")
     parser.add_argument("--manifest", type=Path, help="CSV of the pictures; the folder's name with .csv if not given")
@@ -45,7 +50,11 @@ def main() -> int:
         print(f"ranges: {error}", file=sys.stderr)
         return 2
     crops = list(faces(info, chosen(frame, options.pictures, options.seed)))
-    path = write_ranges(info, measure(info, crops), len(crops))
+    network = load_network(info)
+    if normed(network):
+        path = write_ranges(info, "channels", of_channels(network, crops), len(crops))
+    else:
+        path = write_ranges(info, "ranges", of_activations(info, crops), len(crops))
     print(f"Wrote {path} from {len(crops)} faces")
     return 0
 
@@ -72,7 +81,28 @@ def faces(info: CheckpointInfo, pictures: list[Path]) -> Iterator[np.ndarray]:
                 yield normalise(crop)[None]
 
 
-def measure(info: CheckpointInfo, crops: list[np.ndarray]) -> dict[str, tuple[float, float]]:
+def of_channels(network: LinearHeadNet, crops: list[np.ndarray]) -> Channels:
+    """Smallest and largest value of each channel of the norms of a vision transformer."""
+    found: dict[str, tuple[np.ndarray, np.ndarray]] = {}
+
+    def seen(name: str, outputs: Tensor) -> None:
+        values = outputs.flatten(0, -2).numpy()  # (N, D)
+        low, high = found.get(name, (values[0], values[0]))
+        found[name] = (np.minimum(low, values.min(axis=0)), np.maximum(high, values.max(axis=0)))
+
+    hooks = [
+        norm.register_forward_hook(lambda _, __, outputs, name=name: seen(name, outputs))
+        for name, norm in normed(network).items()
+    ]
+    with torch.inference_mode():
+        for crop in crops:
+            network.project(torch.from_numpy(crop))
+    for hook in hooks:
+        hook.remove()
+    return found
+
+
+def of_activations(info: CheckpointInfo, crops: list[np.ndarray]) -> Ranges:
     """Smallest and largest value of every activation that is quantised."""
     from onnxruntime.quantization import CalibrationDataReader
     from onnxruntime.quantization.calibrate import MinMaxCalibrater

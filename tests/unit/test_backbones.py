@@ -10,7 +10,7 @@ from model._torchvision import torchvision
 from model.backbones import DEPTH, REGISTRY, ViTCells, build, densenet121, efficientnet_lite, resnet50
 from model.backbones.efficientnet import SameConv2d
 from model.backbones.moments import Moments
-from model.backbones.vit import _Block
+from model.backbones.vit import ViTBlock
 from model.evidence import evidence_and_logits
 from model.training.resnet import load_imagenet
 from tests.support import randomise
@@ -245,7 +245,7 @@ def test_efficientnet_lite_computes_what_timm_computes():
 
 def test_a_block_is_pre_norm_attention_and_a_quick_gelu_perceptron():
     torch.manual_seed(0)
-    block, tokens = _Block(24, 3).eval(), torch.randn(2, 5, 24)
+    block, tokens = ViTBlock(24, 3).eval(), torch.randn(2, 5, 24)
     normed = functional.layer_norm(tokens, (24,), block.norm1.weight, block.norm1.bias).transpose(0, 1)
     attended, _ = functional.multi_head_attention_forward(
         normed, normed, normed, 24, 3, block.qkv.weight, block.qkv.bias, None, None, False, 0.0,

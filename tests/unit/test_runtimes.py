@@ -23,8 +23,9 @@ from model.checkpoint import CheckpointInfo, read_info
 from model.detector import Detector
 from model.evidence import evidence_and_logits
 from model.network import load_network
-from model.runtimes import Agreement, RuntimeRefusedError, _choose, _quantise, parity
+from model.runtimes import Agreement, RuntimeRefusedError, _choose, parity
 from model.runtimes._graph import exported, graph_path
+from model.runtimes._ranges import write_ranges
 from model.runtimes._torch import TorchRuntime
 from model.training import ranges
 from tests.support import draw_face, randomise, tiny_network
@@ -301,10 +302,15 @@ def test_not_a_number_is_never_within_a_tolerance() -> None:
 
 @pytest.mark.parametrize(
     ("name", "precision", "message"),
-    [("torch", "int8", "int8 needs the runtime"), ("onnxruntime", "bf16", "fp32 and int8")],
+    [
+        ("torch", "int8", "of vision transformers only"),
+        ("cuda", "int8", "computes fp32 and bf16"),
+        ("onnxruntime", "bf16", "fp32 and int8"),
+    ],
 )
 def test_precisions_that_a_runtime_lacks(name: str, precision: str, message: str, info: CheckpointInfo) -> None:
-    needs(name)
+    if name in EXPORTED:
+        needs(name)
     with pytest.raises(RuntimeRefusedError, match=message):
         runtimes.load(info, lambda: load_network(info), name, precision)
 
@@ -350,18 +356,18 @@ def test_an_int8_graph_is_of_the_ranges_that_are_there_now(
 ) -> None:
     needs("onnxruntime")
     monkeypatch.setattr(Agreement, "within", lambda *_: True)
-    found = ranges.measure(info, [face[None] for face in faces])
+    found = ranges.of_activations(info, [face[None] for face in faces])
 
     def logits() -> np.ndarray:
         return runtimes.load(info, lambda: load_network(info), "onnxruntime", "int8").forward(faces)[1]
 
-    path = _quantise.write_ranges(info, found, len(faces))
+    path = write_ranges(info, "ranges", found, len(faces))
     try:
         own = logits()
         np.testing.assert_allclose(own, TorchRuntime(load_network(info)).forward(faces)[1], atol=0.5)
         np.testing.assert_array_equal(logits(), own)
         assert len(list(cache.rglob("*-int8-*.onnx"))) == 1
-        _quantise.write_ranges(info, {name: (low / 4, high / 4) for name, (low, high) in found.items()}, len(faces))
+        write_ranges(info, "ranges", {name: (low / 4, high / 4) for name, (low, high) in found.items()}, len(faces))
         assert np.abs(logits() - own).max() > 0.5  # most activations are cut now
         path.unlink()
         with pytest.raises(RuntimeRefusedError, match="ranges.json is missing"):
@@ -372,7 +378,7 @@ def test_an_int8_graph_is_of_the_ranges_that_are_there_now(
 
 def test_ranges_of_another_graph_are_refused_with_a_reason(info: CheckpointInfo, faces: np.ndarray) -> None:
     needs("onnxruntime")
-    path = _quantise.write_ranges(info, {"something else": (0.0, 1.0)}, 1)
+    path = write_ranges(info, "ranges", {"something else": (0.0, 1.0)}, 1)
     try:
         with pytest.raises(RuntimeRefusedError, match=f"the graph of {info.name} .* cannot be made"):
             runtimes.load(info, lambda: load_network(info), "onnxruntime", "int8")
