@@ -237,12 +237,16 @@ def _stages(detectors: dict[str, list[Detector]], finder: FaceFinder, sources: l
 
 
 def kind() -> str:
-    """The processor's own name, where the system tells it, and its widest arithmetic."""
+    """The processor's own name, where the system tells it, its family, and its widest arithmetic.
+
+    Virtual machines shorten names, so that generations of very different speed share one.
+    """
     name, flags = platform.processor() or platform.machine(), ""
     with suppress(OSError):
         lines = Path("/proc/cpuinfo").read_text("utf-8").splitlines()
         facts = {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in lines)}
         name, flags = facts.get("model name", name), facts.get("flags", "")
+        name += f" (family {facts['cpu family']})" if "cpu family" in facts else ""
     amx = " and AMX" if "amx_tile" in flags.split() else ""
     return f"{name} with {torch.backends.cpu.get_cpu_capability()}{amx}"
 
