@@ -143,8 +143,8 @@ def compare(
 ) -> Comparison:
     """Compare two runs on the images that both scored.
 
-    Images are matched by `sha256` where both tables hold it, else by `path`; a file that occurs several times is
-    matched in order.
+    Images are matched by `sha256` where both tables hold that of every image they scored, else by `path`; images
+    without one, which could not be read, always by `path`. A file that occurs several times is matched in order.
 
     Parameters
     ----------
@@ -231,14 +231,18 @@ def compare(
 
 
 def _has_hashes(table: Table) -> bool:
-    return "sha256" in table.images and bool((text(table.images["sha256"]) != "").all())
+    if "sha256" not in table.images:
+        return False
+    held = text(table.images["sha256"]) != ""
+    return bool(held.any() and held[table.scored].all())
 
 
 def _matched(a: Table, b: Table, key: str) -> pd.DataFrame:
     """Rows of either table that are the same image, missing where one lacks it: `row_a`, `row_b`."""
 
     def keyed(table: Table, name: str) -> pd.DataFrame:
-        keys = pd.Series(text(table.images[key]))
+        keys, paths = pd.Series(text(table.images[key])), pd.Series(text(table.images["path"]))
+        keys = keys.mask(keys == "", "path " + paths)
         return pd.DataFrame({"key": keys, "turn": keys.groupby(keys).cumcount(), name: np.arange(len(keys))})
 
     return keyed(a, "row_a").merge(keyed(b, "row_b"), on=["key", "turn"], how="outer", sort=False)

@@ -140,6 +140,18 @@ def test_renamed_files_are_matched_by_content_and_copies_in_order():
     assert (without.figures["matched_by"], without.figures["n"]) == ("path", 100)
 
 
+def test_a_file_that_could_not_be_read_does_not_keep_others_from_being_matched_by_content():
+    a = predictions(100).assign(sha256=[f"{index:064x}" for index in range(100)])
+    a.loc[7, ["verdict", "p_fake", "sha256"]] = ["error", np.nan, ""]
+    b = run(a).assign(path=[f"other/{index}" for index in range(100)])
+    b.loc[7, "path"] = a.loc[7, "path"]
+    found = metrics.compare(a, b, resamples=5).figures
+    assert (found["matched_by"], found["n"]) == ("sha256", 99)
+    assert found["left_out"]["unscored"] == {"count": 1, "names": [a.loc[7, "path"]]}
+    a.loc[8, "sha256"] = None  # of an image that was scored
+    assert metrics.compare(a, b, resamples=5).figures["matched_by"] == "path"
+
+
 def test_what_is_not_in_both_is_said():
     a, b = predictions(100), run(predictions(100))
     b.loc[20, ["verdict", "p_fake"]] = ["not_applicable", np.nan]
