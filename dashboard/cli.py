@@ -219,6 +219,9 @@ def explain(
         for path in report or []:
             if path.suffix.lower() not in (".html", ".pdf"):
                 raise UnusableError(f"{path}: a report ends in .html or .pdf.")
+        for path in [*([packet] if packet is not None else []), *(report or [])]:  # before the work
+            if path.is_dir() or not os.access(path.parent, os.W_OK):
+                raise UnusableError(f"{path}: cannot be written there. Name a file in a folder that can.")
         name = _printable(str(image))
         data = Source(name, image).read()
         detector = _detector(checkpoint, precision, runtime)

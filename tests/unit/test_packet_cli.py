@@ -36,6 +36,15 @@ def test_explain_prints_the_ledger_and_writes_packet_and_reports(explained, tiny
     assert (tiny_setup / "a.pdf").read_bytes().startswith(b"%PDF-")
 
 
+@pytest.mark.parametrize("option", ["--packet=missing/a.zip", "--report=missing/a.pdf", "--packet=."])
+def test_where_nothing_can_be_written_is_told_before_the_work(option, run, tiny_setup, picture, monkeypatch):
+    (tiny_setup / "a.png").write_bytes(picture(1))
+    monkeypatch.setattr("dashboard.cli._detector", lambda *_: pytest.fail("has begun"))
+    done = run("explain", "a.png", option)
+    assert done.exit_code == 2
+    assert "cannot be written there" in done.stderr
+
+
 def test_verify_agrees_where_the_checkpoint_is_at_hand(explained, run, tiny_checkpoint, tiny_setup):
     digest = packet.digest((tiny_setup / "a.zip").read_bytes())
     done = run("verify", "a.zip", "--checkpoint", tiny_checkpoint, "--digest", digest)
