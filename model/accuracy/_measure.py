@@ -300,7 +300,8 @@ def _deliveries(judge: _Judge, sources: Sequence[ImageSource], clean: pd.DataFra
     every = np.vstack([original, verdicts])  # (9, N)
     judged = np.isin(every, _JUDGED).any(axis=0)
     flipped = (every == REAL).any(axis=0) & (every == FAKE).any(axis=0)
-    begun = np.isin(original, _JUDGED)
+    made = frame["error"].isna().to_numpy().reshape(verdicts.shape).all(axis=0)
+    begun = np.isin(original, _JUDGED) & made
     kept = verdicts[:, begun] == original[begun]  # (8, M)
     labels = first["label"].to_numpy(dtype=int)
     return {
