@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import gc
 import logging
+import os
 from collections.abc import AsyncIterator
 from contextlib import ExitStack, asynccontextmanager
 from pathlib import Path
@@ -31,7 +32,7 @@ from dashboard.guards import (
     VisitorCookie,
     VisitorLimit,
 )
-from dashboard.settings import Settings, get_settings
+from dashboard.settings import Settings, get_settings, unknown_variables
 from dashboard.store import StoreError
 from model.imaging import decoding_by
 from model.sandbox import Sandbox
@@ -82,6 +83,8 @@ async def lifespan(_: st.App) -> AsyncIterator[dict[str, Any]]:
 
     settings = get_settings()
     logs.configure(settings)
+    for name, nearest in unknown_variables(os.environ).items():
+        _log.warning("%s is no setting and has no effect; the nearest one is %s", name, nearest)
     state: dict[str, Any] = {"ready": False, "error": None, "checkpoint": None}
     if settings.preload:
         try:

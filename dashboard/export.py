@@ -10,7 +10,6 @@ Names that visitors gave stand in the table and in the list alone, never in a pa
 
 from __future__ import annotations
 
-import hashlib
 import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -20,7 +19,7 @@ import pandas as pd
 
 from dashboard.examination import Picture, examine
 from dashboard.report.image_report import shown
-from dashboard.tasks import BulkResult, csv_bytes
+from dashboard.tasks import BulkResult, csv_bytes, read_again
 from model.detector import Detector
 from model.sources import SourceError
 
@@ -108,14 +107,11 @@ def write(
 def _original(result: BulkResult, row: Any) -> bytes:
     """The file that was judged; `SourceError` if it is not there any more."""
     try:
-        data = result.sources[int(row.position)].read()
+        return read_again(result, int(row.position))[1]
     except SourceError:
         raise
     except Exception as error:  # noqa: BLE001 - one picture must never stop the rest
         raise SourceError(f"it could not be read ({type(error).__name__})") from error
-    if row.sha256 and hashlib.sha256(data).hexdigest() != row.sha256:
-        raise SourceError("the file has changed since it was judged")
-    return data
 
 
 def _report(detector: Detector, picture: Picture) -> bytes:

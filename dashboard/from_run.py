@@ -14,7 +14,7 @@ from dashboard.view import PARAMETERS
 from model.sources import SourceError
 
 RUN, IMAGE = "run", "image"
-_SHOWN = "from_run"
+_SHOWN = "from_run"  # address and digest of the picture that was put into the tab
 
 
 def address(run_id: str, position: int, view: Mapping[str, str]) -> dict[str, str]:
@@ -29,25 +29,28 @@ def picture_of_run() -> None:
     """
     asked = (st.query_params.get(RUN), st.query_params.get(IMAGE))
     if asked[1] is None:
-        st.session_state.pop(_SHOWN, None)
+        forget()
         return
-    if st.session_state.get(_SHOWN) == asked and session.picture() is None:
+    shown, digest = st.session_state.get(_SHOWN, (None, None))
+    picture = session.picture()
+    if shown == asked and picture is None:
         st.query_params.clear()  # the visitor put the picture away
-        del st.session_state[_SHOWN]
+        forget()
         return
+    here = shown == asked and picture is not None and picture.sha256 == digest  # another page may have put in another
     try:
         job = resources.job_queue().get(asked[0], owner=session.owner())
         if job is None:
             raise StoreError("The run in this address is gone: it was deleted, or it is somebody else's.")
         _way_back(job)
-        if st.session_state.get(_SHOWN) != asked:
-            session.keep_picture(*_read(job, str(asked[1])))
-            st.session_state[_SHOWN] = asked
+        if not here:
+            st.session_state[_SHOWN] = (asked, session.keep_picture(*_read(job, str(asked[1]))).sha256)
         _differences(job)
     except (StoreError, SourceError, OSError) as error:
         st.warning(words.plain(str(error)), icon=":material/link_off:")
-        if st.session_state.pop(_SHOWN, None) == asked:  # else the visitor's own
+        if here:  # else it is the visitor's own
             session.drop_picture()
+        forget()
         for name in (RUN, IMAGE):
             st.query_params.pop(name, None)
 

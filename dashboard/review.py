@@ -122,6 +122,12 @@ class Review:
         places = self._order(order)
         return places[keep[places]]
 
+    def row_of(self, name: str | None) -> int | None:
+        """Row of the image of this name; None if there is none."""
+        if name is None:
+            return None
+        return next(iter(np.flatnonzero(self.frame["name"] == name).tolist()), None)
+
     def groups(self) -> Groups:
         """Nearly the same images; searched for when first asked, which takes seconds where there are very many."""
         with self._lock:

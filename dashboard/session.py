@@ -124,9 +124,11 @@ def detector() -> Detector:
     return shared_detector(st.session_state.get(CHECKPOINT))
 
 
-def keep_picture(name: str, data: bytes) -> None:
+def keep_picture(name: str, data: bytes) -> Picture:
     """Make a picture the one that Classify and Explain look at."""
-    st.session_state[PICTURE] = Picture(name, data, hashlib.sha256(data).hexdigest())
+    kept = Picture(name, data, hashlib.sha256(data).hexdigest())
+    st.session_state[PICTURE] = kept
+    return kept
 
 
 def drop_picture() -> None:

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Iterable
+from difflib import get_close_matches
 from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Literal
@@ -27,6 +29,8 @@ ANALYST: Role = "analyst"
 ADMINISTRATOR: Role = "administrator"
 ROOT = Path(__file__).resolve().parent.parent
 TOML_NAME = "reality-check.toml"
+PREFIX = "REALITY_CHECK_"
+_OTHERS = ("CACHE_DIR",)  # variables that are no settings: `model.runtimes` reads it
 
 
 def _default_data_dir() -> Path:
@@ -37,7 +41,7 @@ def _default_data_dir() -> Path:
 class Settings(BaseSettings):
     """What the dashboard and the command line may be told."""
 
-    model_config = SettingsConfigDict(env_prefix="REALITY_CHECK_", toml_file=TOML_NAME, extra="forbid", frozen=True)
+    model_config = SettingsConfigDict(env_prefix=PREFIX, toml_file=TOML_NAME, extra="forbid", frozen=True)
 
     folder_roots: Annotated[tuple[Path, ...], NoDecode] = Field(
         default=(),
@@ -178,6 +182,17 @@ class Settings(BaseSettings):
 def get_settings() -> Settings:
     """The settings of this process, read once."""
     return Settings()
+
+
+def unknown_variables(names: Iterable[str]) -> dict[str, str]:
+    """Environment variables that look like settings and are none, which nothing reads: each with the nearest known one.
+
+    >>> unknown_variables(["REALITY_CHECK_THREAD", "REALITY_CHECK_THREADS", "PATH"])
+    {'REALITY_CHECK_THREAD': 'REALITY_CHECK_THREADS'}
+    """
+    known = [PREFIX + name.upper() for name in (*Settings.model_fields, *_OTHERS)]
+    unknown = [name for name in names if name.upper().startswith(PREFIX) and name.upper() not in known]
+    return {name: get_close_matches(name.upper(), known, n=1, cutoff=0)[0] for name in unknown}
 
 
 def sample_dir() -> Path:

@@ -292,7 +292,8 @@ class RunStore:
     def interrupted(self) -> list[Run]:
         """Every run that was left unfinished and nobody works on, the oldest first, now in the state `interrupted`.
 
-        The time that a lost attempt worked is known by its last sign of life and added to `seconds`.
+        The time that a lost attempt worked is known by its last sign of life and added to `seconds`; what it judged, by
+        its journal.
         """
         left = reversed(self._select("state IN (?, ?, ?)", _UNFINISHED, None))
         return [found for run in left if (found := self.interrupt(run))]
@@ -309,8 +310,11 @@ class RunStore:
             now = self.get(run.id)  # whoever worked on it may have ended it just before the claim
             if now is None or now.state not in _UNFINISHED:
                 return None
-            worked = max(0.0, _last_sign(now) - now.began) if now.began and now.state == RUNNING else 0.0
-            return self.update(run.id, state=INTERRUPTED, seconds=now.seconds + worked)
+            lost: dict[str, Any] = {}
+            if now.state == RUNNING:
+                worked = max(0.0, _last_sign(now) - now.began) if now.began else 0.0
+                lost = {"seconds": now.seconds + worked, "done": _judged(now)}
+            return self.update(run.id, state=INTERRUPTED, **lost)
         finally:
             self.release(run.id)
 
@@ -575,6 +579,18 @@ def _inventory(run: Run) -> Deleted:
                 uploads, others = uploads + sent, others + (not sent)
                 size += path.stat().st_size
     return Deleted(run.name, uploads, others, size)
+
+
+def _judged(run: Run) -> int:
+    """Images that a run which was cut off has judged; those it was last known to have where its files cannot tell."""
+    from model import bulk  # PyTorch: slow to import, needed only here
+
+    if run.table.exists():  # whole: what was cut off came after it
+        return run.total
+    try:
+        return int(bulk.journalled(run.table)["path"].nunique())
+    except (OSError, ValueError, KeyError, TypeError):
+        return run.done
 
 
 def _last_sign(run: Run) -> float:

@@ -23,7 +23,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
-from functools import cache, partial
+from functools import cache, cached_property, partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -77,6 +77,15 @@ class BulkResult:
     thumbnails: dict[int, str]
     sources: list[ImageSource]
     skipped: list[tuple[str, str]] = field(default_factory=list)
+
+    @cached_property
+    def digests(self) -> dict[str, str]:
+        """SHA-256 of the images as they were judged, by name; none or '' for one that could not be read."""
+        return dict(self.images[["name", "sha256"]].dropna().itertuples(index=False, name=None))
+
+
+class ChangedError(SourceError):
+    """A file that is not the one that was judged any more."""
 
 
 @dataclass
@@ -398,6 +407,14 @@ def data_digest(table: pd.DataFrame) -> str:
     return hashlib.sha256("".join(lines).encode()).hexdigest()
 
 
+def labels_of(run: Run) -> list[int]:
+    """Labels of the images of an evaluation, in order; none where they cannot be read."""
+    try:
+        return pd.read_parquet(run.folder / "labels.parquet", columns=["label"])["label"].tolist()
+    except (OSError, ValueError, KeyError, pa.ArrowException):
+        return []
+
+
 def load_thumbnails(run: Run) -> dict[int, str]:
     """Small pictures that were kept; none if they are damaged, as they are only a decoration."""
     try:
@@ -450,15 +467,20 @@ def json_bytes(content: object) -> bytes:
 
 
 def read_again(result: BulkResult, index: int) -> tuple[str, bytes]:
-    """Name and bytes of an image of a run.
+    """Name and bytes of an image of a run, which are those that were judged.
 
     Raises
     ------
+    ChangedError
+        If the file has other content now.
     model.sources.SourceError, OSError
         If the file is gone.
     """
     source = result.sources[index]
-    return Path(source.name).name, source.read()
+    data, judged = source.read(), result.digests.get(source.name)
+    if judged and hashlib.sha256(data).hexdigest() != judged:
+        raise ChangedError(f"{source.name}: this file has changed since it was judged.")
+    return Path(source.name).name, data
 
 
 def report_bytes(result: EvaluationResult) -> bytes:

@@ -49,6 +49,9 @@ INFILL_CAVEAT = (
     "A filled-in part is itself artificial, and the detector may take that as a cue: read these numbers as a hint at "
     "what the score hangs on, not as what the face would score without the part."
 )
+SAME_SOURCE = (
+    "what other samples from the same source would give. Other cameras, generators or platforms can lie outside it."
+)
 ONE_CLASS = (
     "With one class alone, precision, F1 and calibration say what the set is made of, not how good the detector is: do "
     "not quote them."

@@ -41,8 +41,9 @@ def settings_page() -> str:
     return (
         f"{_NOTE}\n# Settings\n\n"
         f"Every setting may be given in `{TOML_NAME}` in the working directory, or as an environment variable: its "
-        "name in capitals after `REALITY_CHECK_`, such as `REALITY_CHECK_PRECISION=bf16`. Variables win over the file. "
-        "`folder_roots` takes a JSON list of paths, or paths separated as in `PATH`.\n\n"
+        "name in capitals after `REALITY_CHECK_`, such as `REALITY_CHECK_PRECISION=bf16`. Variables win over the file; "
+        "of one that is no setting the server's log warns at start. `folder_roots` takes a JSON list of paths, or "
+        "paths separated as in `PATH`.\n\n"
         "Appearance, address and limits of the server itself are Streamlit's settings: `.streamlit/config.toml` or "
         "`STREAMLIT_...` variables.\n\n"
         "| Setting | Type | Default | Meaning |\n|---|---|---|---|\n" + "\n".join(rows) + "\n"

@@ -13,6 +13,7 @@ from dashboard import memory, session, words
 from dashboard.jobs import JobQueue
 from dashboard.settings import Settings
 from dashboard.store import QUEUED, RUNNING, Run, StoreError
+from dashboard.widgets import deletion
 
 PAGE = 25
 _T = TypeVar("_T")
@@ -20,7 +21,7 @@ _T = TypeVar("_T")
 
 def server_state(queue: JobQueue, settings: Settings) -> None:
     """Room, queue and visitors in figures; a dash for what a store in trouble cannot tell."""
-    runs, free = _if_known(queue.store.runs), _if_known(queue.store.free)
+    runs, free = _if_known(queue.runs), _if_known(queue.store.free)
     waiting = None if runs is None else sum(run.state in (QUEUED, RUNNING) for run in runs)
     with st.grid(5, min_column_width=140):
         st.metric("Runs kept", None if runs is None else f"{len(runs):,}", border=True)
@@ -33,7 +34,7 @@ def server_state(queue: JobQueue, settings: Settings) -> None:
 def all_runs(queue: JobQueue) -> None:
     """Facts about every run, and its deletion."""
     try:
-        runs = queue.store.runs()
+        runs = queue.runs()
     except (StoreError, OSError) as error:
         lost = f"The runs cannot be read ({error.strerror})." if isinstance(error, OSError) else str(error)
         st.error(words.plain(lost), icon=":material/heart_broken:")
@@ -62,15 +63,7 @@ def _deletion(runs: Sequence[Run]) -> None:
     count = words.count(len(runs), "run")
     with st.popover(f"Delete {count}", icon=":material/delete:", disabled=not runs):
         st.markdown("Deletes the selected runs with their pictures and results. This cannot be undone.")
-        sure = st.checkbox(f"I want {count} deleted", key=f"administration_sure_{_digest(runs)}")
-        st.button(
-            f"Delete {count} for good",
-            type="primary",
-            icon=":material/delete_forever:",
-            disabled=not (runs and sure),
-            on_click=session.remove_runs,
-            args=(runs,),
-        )
+        deletion.for_good(count, session.remove_runs, runs, key=_digest(runs), enabled=bool(runs))
 
 
 def _digest(runs: Iterable[Run]) -> str:

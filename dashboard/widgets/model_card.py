@@ -9,6 +9,8 @@ import pandas as pd
 import streamlit as st
 
 from dashboard import words
+from dashboard.widgets.evaluation.figures import card, with_interval
+from model.accuracy import TEST_PICTURES, is_own, leave_one_out, unseen_fake, unseen_real
 from model.checkpoint import CheckpointInfo
 
 
@@ -57,29 +59,43 @@ def rows_of(metrics: Mapping[str, Any]) -> pd.DataFrame:
         row: dict[str, object] = {"Measured on": _SETS.get(name, name.replace("_", " ").capitalize())}
         if "n_real" in figures and "n_fake" in figures:
             row["Pictures"] = figures["n_real"] + figures["n_fake"]
-        row |= {title: _value(figures, key) for key, title in _FIGURES.items()}
+        row |= {title: _said(_entry(figures, key), title) for key, title in _FIGURES.items()}
         rows.append(row)
     return pd.DataFrame(rows).dropna(axis=1, how="all")
 
 
 def folds_of(metrics: Mapping[str, Any]) -> pd.DataFrame:
     """Leave-one-out figures, one row per fold, worst first: what the recipe does on what it never saw."""
-    folds = metrics.get(LEAVE_ONE_OUT)
-    if not isinstance(folds, Mapping):
-        return pd.DataFrame()
+    folds = [(name, fold) for name, fold in (metrics.get(LEAVE_ONE_OUT) or {}).items() if isinstance(fold, Mapping)]
     rows = [
         {
             "Never seen in training": name.replace("_", " "),
-            "ROC AUC": _value(figures, "roc_auc"),
-            "Found at 1 % false alarms": _value(figures, "tpr_at_1_percent_fpr"),
-            "Real": figures.get("n_real"),
-            "AI-generated": figures.get("n_fake"),
+            **{title: _said(_entry(fold, key), title) for key, title in _FOLDS.items()},
+            "Real": fold.get("n_real"),
+            "AI-generated": fold.get("n_fake"),
         }
-        for name, figures in folds.items()
-        if isinstance(figures, Mapping)
+        for name, fold in sorted(folds, key=lambda entry: _rank(_entry(entry[1], "roc_auc")))
     ]
-    frame = pd.DataFrame(rows)
-    return frame.sort_values("ROC AUC", ignore_index=True) if rows else frame
+    return pd.DataFrame(rows)
+
+
+def unseen_of(metrics: Mapping[str, Any]) -> pd.DataFrame:
+    """Error rates on sources that were left out of training, one row per kind of error and delivery."""
+    rows = [
+        {
+            "Never seen in training": f"{kind}, of {words.count(found['sources'], 'source')}",
+            "Delivery": tier,
+            "Mean of sources": with_interval(found["mean"]),
+            "Worst source": with_interval(found["worst"]),
+            "Which": str(found["worst"].get("of", "")).replace("_", " "),
+        }
+        for kind, tiers in (
+            ("Photographs flagged as AI-generated", unseen_real(metrics)),
+            ("AI-generated called real", unseen_fake(metrics)),
+        )
+        for tier, found in (tiers or {}).items()
+    ]
+    return pd.DataFrame(rows)
 
 
 LEAVE_ONE_OUT = "leave_one_out"
@@ -96,52 +112,65 @@ _FIGURES = {
     "accuracy": "Accuracy",
     "ece": "Calibration error",
 }
+_FOLDS = {"roc_auc": "ROC AUC", "tpr_at_1_percent_fpr": "Found at 1 % false alarms"}
 
 
-def _value(figures: Mapping[str, Any], key: str) -> float | None:
+def _entry(figures: Mapping[str, Any], key: str) -> Mapping[str, Any] | None:
+    """A figure with its interval; older headers have a bare number."""
     entry: Any = figures
     for part in key.split("/"):
         entry = entry.get(part) if isinstance(entry, Mapping) else None
-    if isinstance(entry, Mapping):
-        entry = entry.get("value")
-    return float(entry) if isinstance(entry, int | float) else None
+    return {"value": entry} if isinstance(entry, int | float) else entry
+
+
+def _said(entry: Mapping[str, Any] | None, title: str) -> str | None:
+    return None if entry is None else with_interval(entry, share=title != "ROC AUC")
+
+
+def _rank(entry: Mapping[str, Any] | None) -> float:
+    """The value to order by; what is not defined comes last."""
+    value = None if entry is None else entry.get("value")
+    return float("inf") if value is None else float(value)
 
 
 def _figures(metrics: Mapping[str, Any]) -> None:
-    sets, folds = rows_of(metrics), folds_of(metrics)
-    if sets.empty and folds.empty:
+    sets, folds, unseen = rows_of(metrics), folds_of(metrics), unseen_of(metrics)
+    if sets.empty and folds.empty and unseen.empty:
         st.caption("No measured figures are stored in this checkpoint.")
         return
-    if not folds.empty:
+    over = leave_one_out(metrics)
+    if over is not None:
         st.markdown("**On generators and photographs it never saw**")
         with st.grid(4, min_column_width=140):
-            for column, title in (("ROC AUC", "ROC AUC"), ("Found at 1 % false alarms", "Found at 1 % false alarms")):
-                show = "{:.3f}".format if column == "ROC AUC" else words.rate
-                st.metric(f"{title}, mean", show(float(folds[column].mean())), border=True)
-                st.metric(f"{title}, worst", show(float(folds[column].min())), border=True)
-        _table(folds, "Leave-one-out figures, worst first")
-        st.caption("This is what to expect in the wild: each row was left out of training, then tested.")
+            for key, title in _FOLDS.items():
+                card(f"{title}, mean", over[key]["mean"], "Each row below counts the same.", share=title != "ROC AUC")
+                card(f"{title}, worst", over[key]["worst"], "The lowest row below.", share=title != "ROC AUC")
+        _table(folds, "Leave-one-out figures with 95 % intervals, worst first")
+        st.caption(
+            "This is what to expect in the wild: each row was left out of training, then tested. The intervals are for "
+            "other pictures of these generators; other generators can lie outside them."
+        )
     else:
         st.caption(
             ":material/info: Not measured on generators and photographs it never saw. Expect less there than the "
             "figures below, and do not compare these with figures on unseen ones."
         )
+    if not unseen.empty:
+        st.markdown("**At its own thresholds, on sources left out of training**")
+        _table(unseen, "Error rates on unseen sources with 95 % intervals")
+        st.caption(
+            "The threshold was set on these very photographs: their rates check it and do not test it. Expect more "
+            "false alarms on others."
+        )
     if not sets.empty:
         st.markdown("**On sources it knows**")
-        _table(sets, "Measured figures per set of pictures")
-        st.caption("Figures with their 95 % intervals are in the full card below.")
+        _table(sets, "Measured figures with 95 % intervals per set of pictures")
+        own = f" {TEST_PICTURES}" if is_own(_entry(metrics, "test/groups") or ()) else ""
+        st.caption(f"In brackets the 95 % interval: {words.SAME_SOURCE}{own}")
 
 
 def _table(frame: pd.DataFrame, alt: str) -> None:
-    config = {}
-    for name in frame.select_dtypes("number").columns:
-        if name == "ROC AUC":
-            config[name] = st.column_config.NumberColumn(format="%.3f")
-        elif frame[name].max() <= 1:
-            config[name] = st.column_config.NumberColumn(format="%.1f %%")
-            frame = frame.assign(**{name: 100 * frame[name]})
-        else:
-            config[name] = st.column_config.NumberColumn(format="localized")
+    config = {name: st.column_config.NumberColumn(format="localized") for name in frame.select_dtypes("number").columns}
     st.dataframe(frame, hide_index=True, height="content", placeholder=words.NOTHING, column_config=config, alt=alt)
 
 

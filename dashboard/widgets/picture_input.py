@@ -12,7 +12,7 @@ from dashboard.intake import BROWSER_TYPES
 from dashboard.settings import get_settings
 from model.imaging import SUFFIXES
 
-Accept = Callable[[str, bytes], None]
+Accept = Callable[[str, bytes], object]
 KeyOf = Callable[[str], str]
 
 SOURCES = {

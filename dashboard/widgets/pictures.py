@@ -12,25 +12,22 @@ from streamlit.delta_generator import DeltaGenerator
 from dashboard import overlay, resources, session, tasks, words
 from dashboard.examination import Picture, examine
 from dashboard.jobs import JobError
-from dashboard.tasks import BulkResult
+from dashboard.tasks import BulkResult, ChangedError
 from model.sources import SourceError
 
 THUMBNAIL = 220  # px
 LEGEND = "Blue is evidence for a real photograph, orange for an AI-generated one, on the same scale for every picture."
 
 
-@st.cache_data(max_entries=600, show_spinner=False, scope="session")
-def small(run_id: str, position: int, _result: BulkResult) -> str | None:
-    """A small picture of a run as a `data:` address; None where it can no longer be read."""
-    try:
-        return tasks.thumbnail(_result.sources[position].read(), THUMBNAIL)
-    except (SourceError, OSError):
-        return None
-
-
 def show(slot: DeltaGenerator, run_id: str, position: int, result: BulkResult, alt: str) -> None:
-    """Put a small picture where `slot` is, or say that there is none."""
-    picture = small(run_id, position, result)
+    """Put a small picture where `slot` is, or say why there is none."""
+    try:
+        picture = _small(run_id, position, _judged(result, position), result)
+    except ChangedError:
+        slot.caption(":material/difference: this file has changed since it was judged")
+        return
+    except (SourceError, OSError):
+        picture = None
     if picture is None:
         slot.caption(":material/broken_image: can no longer be read")
     else:
@@ -52,7 +49,7 @@ def heatmaps(run_id: str, result: BulkResult, slots: Iterable[tuple[int, str, De
     """
     for position, name, slot in slots:
         try:
-            found = _heatmap(run_id, position, result)
+            found = _heatmap(run_id, position, _judged(result, position), result)
         except JobError as error:
             st.warning(words.plain(str(error)), icon=":material/visibility_off:")
             return False
@@ -61,8 +58,19 @@ def heatmaps(run_id: str, result: BulkResult, slots: Iterable[tuple[int, str, De
     return True
 
 
+def _judged(result: BulkResult, position: int) -> str | None:
+    """Digest of an image as it was judged: part of what pictures are kept by, as a run that goes on may judge anew."""
+    return result.digests.get(result.sources[position].name)
+
+
+@st.cache_data(max_entries=600, show_spinner=False, scope="session")
+def _small(run_id: str, position: int, judged: str | None, _result: BulkResult) -> str | None:
+    """A small picture of a run as a `data:` address; None where it is no image. Raises as `tasks.read_again`."""
+    return tasks.thumbnail(tasks.read_again(_result, position)[1], THUMBNAIL)
+
+
 @st.cache_data(max_entries=200, show_spinner=False, scope="session")
-def _heatmap(run_id: str, position: int, _result: BulkResult) -> str | None:
+def _heatmap(run_id: str, position: int, judged: str | None, _result: BulkResult) -> str | None:
     """The evidence over the deciding face of an image, as a `data:` address; None where there is none."""
     run = resources.job_queue().store.get(run_id, owner=session.owner())
     if run is None:

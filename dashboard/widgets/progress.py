@@ -6,6 +6,7 @@ import streamlit as st
 
 from dashboard import session, words
 from dashboard.jobs import CANCELLED, FAILED, PAUSED, QUEUED, Job, JobQueue, Progress
+from dashboard.widgets import deletion
 
 POLL_SECONDS = 1.0
 
@@ -86,11 +87,7 @@ def ended(queue: JobQueue, job: Job, *, again: str) -> None:
     with st.container(horizontal=True, vertical_alignment="center"):
         st.markdown(f"**{words.plain(job.title)}**", width="content")
         st.button(again, icon=":material/add:", on_click=session.forget_job, args=(job.kind,))
-        st.button(
-            "Delete this run",
-            icon=":material/delete:",
-            on_click=session.remove_job,
-            args=(job,),
-            help="Deletes its results and uploaded files from the server.",
-        )
+        with st.popover("Delete this run", icon=":material/delete:"):
+            st.markdown("Deletes its results and uploaded files from the server. This cannot be undone.")
+            deletion.for_good("this run", session.remove_job, job, key=job.id)
     judged_before(queue.progress(job))

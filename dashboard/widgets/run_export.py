@@ -10,12 +10,14 @@ from dataclasses import dataclass, field
 from typing import IO
 
 import numpy as np
+import pandas as pd
 import streamlit as st
 
 from dashboard import export, resources, session, words
 from dashboard.export import MAX_BYTES, MAX_PICTURES, MAX_REPORTS, Contents
 from dashboard.jobs import Job, JobError
 from dashboard.review import Review
+from dashboard.tasks import BulkResult
 from model.calibration import FAKE
 
 NAMED = 20  # of what was left out, on the page; the ZIP file names all
@@ -66,7 +68,7 @@ def run_export(job: Job, review: Review, shown: np.ndarray) -> None:
             }.__getitem__,
             key=f"export_which_{job.id}",
         )
-        rows = flagged if which == _FLAGGED else shown
+        chosen = review.frame.iloc[flagged if which == _FLAGGED else shown]
         reports = st.toggle(
             "One-page reports",
             value=True,
@@ -78,15 +80,14 @@ def run_export(job: Job, review: Review, shown: np.ndarray) -> None:
             f"{MAX_PICTURES:,} pictures, {MAX_BYTES >> 20} MB and {MAX_REPORTS} reports at most, and names what does "
             "not fit or cannot be read any more."
         )
-        if st.button("Make the ZIP file", icon=":material/folder_zip:", disabled=not len(rows), key=f"make_{job.id}"):
-            _make(job, review, rows, reports=reports)
+        if st.button("Make the ZIP file", icon=":material/folder_zip:", disabled=chosen.empty, key=f"make_{job.id}"):
+            _make(job, review.result, chosen, reports=reports)
         made: _Made | None = session.export(job.id)
-        positions = review.frame["position"].to_numpy()[rows]
-        if made is not None and made.reports == reports and np.array_equal(made.positions, positions):
+        if made is not None and made.reports == reports and np.array_equal(made.positions, chosen["position"]):
             _ready(made)
 
 
-def _make(job: Job, review: Review, rows: np.ndarray, *, reports: bool) -> None:
+def _make(job: Job, result: BulkResult, chosen: pd.DataFrame, *, reports: bool) -> None:
     """Write the file; a click elsewhere ends it."""
     session.keep_export(job.id, None)
     run = resources.job_queue().store.get(job.id, owner=session.owner())
@@ -104,14 +105,14 @@ def _make(job: Job, review: Review, rows: np.ndarray, *, reports: bool) -> None:
             file = opened.enter_context(tempfile.TemporaryFile(dir=run.folder))
             contents = export.write(
                 file,
-                review.result,
-                review.frame.iloc[rows],
+                result,
+                chosen,
                 detector=detector,
                 progress=lambda done: bar.progress(
-                    done / len(rows), f"{done:,} of {words.count(len(rows), 'picture')}"
+                    done / len(chosen), f"{done:,} of {words.count(len(chosen), 'picture')}"
                 ),
             )
-            positions = review.frame["position"].to_numpy()[rows]
+            positions = chosen["position"].to_numpy()
             session.keep_export(job.id, _Made(positions, reports, file, file.seek(0, 2), contents))
             opened.pop_all()
     except OSError as error:

@@ -24,7 +24,7 @@ def gallery(
     rows: np.ndarray,
     *,
     groups: Groups | None,
-    show_group: Callable[[int], None],
+    show_group: Callable[[str], None],
     heatmaps: bool,
 ) -> None:
     """One page of pictures, each with its verdict, its probability and a way to its explanation.
@@ -36,17 +36,19 @@ def gallery(
     groups : Groups, optional
         Where given, a picture says how many others it stands for.
     show_group : callable
-        Called with the row of a picture whose group is asked for.
+        Called with the name of a picture whose group is asked for.
     heatmaps : bool
         Lay the evidence over the faces, one picture after the other.
     """
     slots = []
     with st.grid("auto", min_column_width=150):
-        for number, (row, entry) in enumerate(zip(rows.tolist(), review.frame.iloc[rows].itertuples(), strict=True)):
+        for row, entry in zip(rows.tolist(), review.frame.iloc[rows].itertuples(), strict=True):
             with st.container(border=True, gap="xsmall", height="stretch"):
                 slot = _card(run_id, review, entry)
                 if groups is not None:
-                    group_button(groups.others(row), partial(show_group, row), key=f"group_{run_id}_{number}")
+                    group_button(
+                        groups.others(row), partial(show_group, str(entry.name)), key=f"group_{run_id}_{entry.position}"
+                    )
             if pd.notna(entry.p_fake):  # others have no face that was examined
                 slots.append((int(entry.position), str(entry.name), slot))
     if heatmaps and pictures.heatmaps(run_id, review.result, slots):

@@ -21,6 +21,7 @@ from dashboard.store import (
     Run,
     StoreError,
 )
+from dashboard.widgets import deletion
 
 PAGE = 8  # runs shown at a time
 MAX_NAME = 120
@@ -106,15 +107,8 @@ def _row(queue: JobQueue, run: Run, *, with_kind: bool) -> None:
                 args=(queue, run),
                 width="stretch",
             )
-            st.button(
-                "Delete with its pictures",
-                icon=":material/delete:",
-                key=f"delete_{run.id}",
-                on_click=session.remove_job,
-                args=(Job.of(run),),
-                width="stretch",
-                help="Deletes its results and uploaded files. Pictures in folders on the server stay.",
-            )
+            st.caption("Deleting takes its results and uploaded files. Pictures in folders on the server stay.")
+            deletion.for_good("this run", session.remove_job, Job.of(run), key=run.id)
 
 
 def _facts(run: Run, *, with_kind: bool) -> list[str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
+from functools import partial
 from typing import Any
 from zlib import crc32
 
@@ -13,8 +13,8 @@ import streamlit as st
 from dashboard import charts, from_run, resources, tasks, words
 from dashboard.jobs import Job
 from dashboard.review import BROKEN, ORDERS, Groups, Review
-from dashboard.store import StoreError
-from dashboard.tasks import BulkResult
+from dashboard.store import DONE, StoreError
+from dashboard.tasks import BulkResult, ChangedError
 from dashboard.widgets import appearance, run_gallery, verdict
 from dashboard.widgets.notices import skipped_files
 from dashboard.widgets.region_summary import region_panel
@@ -37,7 +37,7 @@ def run_table(job: Job, elapsed: float) -> None:
     if review is None:
         return
     _counts(review, elapsed, resources.job_queue().progress(job).known)
-    _downloads(review.result, job.title)
+    _downloads(review.result, _file_name(job))
     skipped_files(review.result.skipped)
     _regions(job, review.result)
     _pictures(job, review)
@@ -66,8 +66,13 @@ def _counts(review: Review, elapsed: float, known: int) -> None:
         st.caption(f"Took {words.duration(elapsed)}{pace}.")
 
 
-def _downloads(result: BulkResult, title: str) -> None:
-    stem = "".join(character if character.isalnum() else "-" for character in title).strip("-")[:60] or "results"
+def _file_name(job: Job) -> str:
+    """What downloads of a run are called, without an ending: they may lie about long after the run is finished."""
+    stem = "".join(character if character.isalnum() else "-" for character in job.title).strip("-")[:60] or "results"
+    return stem if job.state == DONE else f"{stem}-partial"
+
+
+def _downloads(result: BulkResult, stem: str) -> None:
     with st.container(horizontal=True):
         st.download_button(
             "CSV",
@@ -101,7 +106,7 @@ def _regions(job: Job, result: BulkResult) -> None:
 @st.fragment
 def _pictures(job: Job, review: Review) -> None:
     """What is looked for and how it is shown, and the pictures that were found."""
-    alike: int | None = st.session_state.get(_name("alike", job.id))
+    alike = review.row_of(st.session_state.get(_name("alike", job.id)))
     rows = _found(job.id, review, alike)
     with st.container(horizontal=True, vertical_alignment="center"):
         way = st.segmented_control(
@@ -147,7 +152,7 @@ def _pictures(job: Job, review: Review) -> None:
             review,
             _page(job.id, found, run_gallery.PAGE),
             groups=groups,
-            show_group=lambda row: _show_group(job.id, row),
+            show_group=partial(_show_group, job.id),
             heatmaps=heatmaps,
         )
     else:
@@ -207,9 +212,9 @@ def _name(what: str, job_id: str) -> str:
     return f"{what}_{job_id}"
 
 
-def _show_group(job_id: str, row: int | None) -> None:
-    """Look at the group of a row; None goes back to all."""
-    st.session_state[_name("alike", job_id)] = row
+def _show_group(job_id: str, name: str | None) -> None:
+    """Look at the group of a picture; None goes back to all. By name: rows move when a run goes on."""
+    st.session_state[_name("alike", job_id)] = name
 
 
 def _page(job_id: str, rows: np.ndarray, size: int) -> np.ndarray:
@@ -286,14 +291,15 @@ def _detail(job_id: str, review: Review, row: pd.Series, number: int, groups: Gr
         st.markdown(f"**{words.plain(str(row['name']))}**")
         st.markdown(run_gallery.badge(kind))
         if groups is not None:
-            run_gallery.group_button(groups.others(number), lambda: _show_group(job_id, number), key="detail_group")
+            show_group = partial(_show_group, job_id, str(row["name"]))
+            run_gallery.group_button(groups.others(number), show_group, key=f"detail_group_{row['position']}")
         try:
             name, data = tasks.read_again(result, int(row["position"]))
+        except ChangedError:
+            st.warning("This file has changed since it was judged: run it again.", icon=":material/difference:")
+            return
         except (SourceError, OSError) as error:
             st.caption(words.plain(f"The picture can no longer be read: {error}"))
-            return
-        if row["sha256"] and hashlib.sha256(data).hexdigest() != row["sha256"]:
-            st.warning("The file has changed since it was judged: run it again.", icon=":material/difference:")
             return
         picture = tasks.thumbnail(data, 420, crop=False)
         if picture is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -69,7 +70,7 @@ def predictions_of(plan: Plan) -> pd.DataFrame:
 
 
 def keep(store: RunStore, plan: Plan, *, owner: str | None = None, picture: bytes = b"") -> Run:
-    """A finished run in the store; its images exist where `picture` holds the bytes of one."""
+    """A finished run in the store; its images exist where `picture` holds the bytes of one: each ends in its number."""
     run = store.create(
         EVALUATION,
         plan.name,
@@ -84,6 +85,9 @@ def keep(store: RunStore, plan: Plan, *, owner: str | None = None, picture: byte
         owner=owner,
     )
     frame = predictions_of(plan)
+    contents_of = {name: picture + str(number).encode() for number, name in enumerate(frame["path"])}
+    if picture:
+        frame["sha256"] = [hashlib.sha256(data).hexdigest() for data in contents_of.values()]
     labels = pd.DataFrame(
         {
             "name": frame["path"],
@@ -98,10 +102,10 @@ def keep(store: RunStore, plan: Plan, *, owner: str | None = None, picture: byte
     figures["protocol"] |= {"tier": plan.tier, "data_digest": data_digest(frame[["path", "sha256"]])}
     places = [f"uploads/{name}" for name in frame["path"]]
     if picture:
-        for place in places:
+        for place, data in zip(places, contents_of.values(), strict=True):
             file = run.folder / place
             file.parent.mkdir(parents=True, exist_ok=True)
-            file.write_bytes(picture)
+            file.write_bytes(data)
     folders = [
         {"folder": name, "label": name, "images": int((frame["label"] == label).sum())}
         for label, name in enumerate(("real", "fake"))

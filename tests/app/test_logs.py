@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import logging
 
+import anyio
 import pytest
 from streamlit.runtime.scriptrunner import get_script_run_ctx
 
+from dashboard import app
 from dashboard.logs import LineFormatter, configure, place
 from dashboard.settings import Settings
 
@@ -50,6 +53,22 @@ def test_values_of_an_error_stay_out_and_those_of_news_are_written() -> None:
     news = logging.LogRecord("x", logging.INFO, "", 1, "listening on %s", (8501,), None)
     assert "ada" not in form.format(error)
     assert "8501" in form.format(news)
+
+
+def test_a_variable_that_is_no_setting_is_named_at_start(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("REALITY_CHECK_LIST_RUN", "true")
+    monkeypatch.setattr(app, "get_settings", lambda: Settings(preload=False, isolate_decoding=False))
+
+    async def begin_and_end() -> None:
+        async with app.lifespan(app.app):
+            gc.unfreeze()
+
+    anyio.run(begin_and_end)
+    (said,) = (record.getMessage() for record in caplog.records if record.name == "dashboard.app")
+    assert "REALITY_CHECK_LIST_RUN is no setting" in said
+    assert "REALITY_CHECK_" in said.split("; ")[1]
 
 
 def test_every_handler_gets_the_form() -> None:

@@ -1,13 +1,18 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
 import pytest
 from streamlit.testing.v1 import AppTest
 
+from dashboard import words
 from dashboard.widgets.model_card import rows_of
+from model.accuracy import TEST_PICTURES
+from model.backbones import tiny
+from model.network import save
 
-from .conftest import open_page, picture
+from .conftest import HEADER, ROOT, open_page, picture
 
 PAGES = ("classify", "bulk", "evaluate", "explain", "models")
 
@@ -109,7 +114,7 @@ def test_models_shows_figures_thresholds_and_licence(app: AppTest) -> None:
     assert app.subheader[0].value == "tiny"
     folds, sets = app.dataframe[0].value, app.dataframe[1].value
     assert folds["Never seen in training"].tolist() == ["bad", "good"]
-    assert sets[["Pictures", "ROC AUC"]].to_numpy().tolist() == [[9, 0.75]]
+    assert sets[["Pictures", "ROC AUC"]].to_numpy().tolist() == [[9, "0.750 (0.700 – 0.800)"]]
     shown = {metric.label: metric.value for metric in reversed(app.metric)}  # the first card's win
     assert shown["ROC AUC, mean"] == "0.750"
     assert shown["ROC AUC, worst"] == "0.600"
@@ -118,11 +123,31 @@ def test_models_shows_figures_thresholds_and_licence(app: AppTest) -> None:
     assert "MIT" in str(app.table[0].value)
 
 
+def test_models_says_how_sure_its_figures_are_and_what_was_not_measured(app_home: Path) -> None:
+    rate = {"value": 0.02, "low": 0.01, "high": 0.04}
+    measured = {
+        "test": HEADER["metrics"]["test"] | {"groups": {"ffpp": {}, "k140_test": {}}},
+        "leave_one_out": {"sdxl": {"roc_auc": rate, "tpr_at_1_percent_fpr": rate, "n_real": 2, "n_fake": 2}},
+        "unseen_real": {"press": {"clean": rate}, "phone_a": {"clean": rate | {"value": 0.03}}},
+        "unseen_fake": {"faker_js": {"hard": rate}},
+    }
+    save(app_home / "tiny.safetensors", tiny(), HEADER | {"metrics": measured})
+    app = open_page(AppTest.from_file(str(ROOT / "dashboard" / "main.py"), default_timeout=60).run(), "models")
+    assert not app.exception
+    folds, unseen, _ = (frame.value for frame in app.dataframe[:3])
+    assert folds["Found at 1 % false alarms"].tolist() == ["2.0 % (1.0 – 4.0 %)"]
+    assert unseen["Worst source"].tolist() == ["3.0 % (1.0 – 4.0 %)", "2.0 % (1.0 – 4.0 %)"]
+    assert unseen["Which"].tolist() == ["phone a", "faker js"]
+    card = next(metric for metric in app.metric if metric.label == "ROC AUC, mean")
+    assert card.delta == "0.010 – 0.040"
+    assert words.SAME_SOURCE in text_of(app)
+    assert TEST_PICTURES in text_of(app)
+    assert "the threshold was set on these very photographs" in text_of(app).lower()
+
+
 @pytest.mark.parametrize("name", PAGES)
 def test_a_missing_checkpoint_is_explained(name: str, monkeypatch: pytest.MonkeyPatch, app_home: object) -> None:
     from dashboard.settings import get_settings
-
-    from .conftest import ROOT
 
     monkeypatch.setenv("REALITY_CHECK_DEFAULT_CHECKPOINT", "nonsense")
     get_settings.cache_clear()

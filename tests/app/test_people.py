@@ -20,7 +20,7 @@ from dashboard.jobs import Job, JobQueue
 from dashboard.people import LOCAL, Visit, identify
 from dashboard.settings import Settings, get_settings
 from dashboard.start import check_room
-from dashboard.store import BULK, DONE, Run, RunStore, StoreError
+from dashboard.store import BULK, DONE, INTERRUPTED, Run, RunStore, StoreError
 
 from .conftest import archive, open_page, picture
 from .test_pages import text_of
@@ -141,7 +141,9 @@ def test_a_run_is_seen_by_its_owner_alone(app: AppTest, as_visitor: Any) -> None
         assert not stranger.exception
         assert "is gone" in stranger.warning[0].value
         assert "mine.png" not in text_of(stranger)
-        assert not [button for button in stranger.button if button.label in ("Open", "Continue", "Delete this run")]
+        assert not [
+            button for button in stranger.button if button.label in ("Open", "Continue", "Delete this run for good")
+        ]
     stranger.session_state[f"job_{BULK}"] = job.id  # as if the id had been learnt and put into the session
     open_page(stranger, "bulk")
     assert "mine.png" not in text_of(stranger)
@@ -287,6 +289,13 @@ def test_an_administrator_deletes_what_was_selected_once_it_is_confirmed(admin: 
     assert store.get(first) is None and store.get(third) is None
     select(admin, 0)
     assert not admin.checkbox[0].value  # confirmed for the others only
+
+
+def test_runs_that_nobody_works_on_are_not_in_the_queue(admin: AppTest) -> None:
+    kept(resources.job_queue().store, "dead", "dead too")
+    open_page(admin, "administration")
+    assert {metric.label: metric.value for metric in admin.metric}["In the queue"].startswith("0 of")
+    assert list(admin.dataframe[0].value["State"]) == [INTERRUPTED] * 2
 
 
 def test_a_selection_of_runs_does_not_outlive_the_rows_that_it_was_made_on(admin: AppTest) -> None:

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import streamlit as st
 from PIL import Image
 from streamlit.testing.v1 import AppTest
 
@@ -22,7 +23,7 @@ from dashboard.jobs import Job
 from dashboard.people import LOCAL
 from dashboard.review import BROKEN, ORDERS, Review, table_of
 from dashboard.settings import Settings
-from dashboard.store import BULK, DONE, EVALUATION, Run, StoreError
+from dashboard.store import BULK, CANCELLED, DONE, EVALUATION, Run, StoreError
 from dashboard.tasks import BulkResult, images_of, json_bytes, parquet_bytes
 from dashboard.widgets import run_gallery
 from model.detector import Detector
@@ -32,6 +33,7 @@ from model.sources import MemorySource, SourceError, from_folder
 from .conftest import ROOT, open_page, picture
 from .synthetic import Plan, predictions_of
 from .test_pages import text_of
+from .test_runs import delete_this
 
 HOSTILE = "../../<i>y **bold** [x](mailto:a) :red[z].png"
 
@@ -337,6 +339,35 @@ def test_near_duplicates_stand_behind_the_first_one_and_can_be_seen(app_home: Pa
     assert not [entry for entry in app.button if entry.label.startswith("Like ")]
 
 
+def test_an_open_group_stays_that_of_its_picture_when_the_rows_move(app_home: Path) -> None:
+    run = keep(family(), [0.1, 0.9, 0.5, 0.2])
+    app = visit(run)
+    app.toggle(key=f"grouped_{run.id}").set_value(True).run()
+    button(app, "and 2 alike")
+    assert sorted(names(app)) == ["copy.png", "first.png", "smaller.jpg"]
+    table = pd.read_parquet(run.table)
+    table.iloc[[0, 2, 1, 3]].to_parquet(run.table, index=False)  # as a run that went on may have them
+    resources.forget_result()
+    app.run()
+    assert not app.exception
+    assert sorted(names(app)) == ["copy.png", "first.png", "smaller.jpg"]
+    table[table["path"] != "a/smaller.jpg"].to_parquet(run.table, index=False)
+    resources.forget_result()
+    app.run()
+    assert not app.exception
+    assert sorted(names(app)) == ["copy.png", "other.png"]  # its picture is not there: all groups again
+
+
+def test_a_button_in_the_gallery_is_that_of_its_picture(app_home: Path) -> None:
+    run = keep(family(), [0.1, 0.9, 0.5, 0.2])
+    app = visit(run)
+    app.toggle(key=f"grouped_{run.id}").set_value(True)
+    app.segmented_control(key=f"way_{run.id}").set_value("Gallery").run()
+    assert app.button(key=f"group_{run.id}_1").label == "and 2 alike"
+    app.pills(key=f"kinds_{run.id}").set_value(["real"]).run()
+    assert app.button(key=f"group_{run.id}_3").label == "and 2 alike"
+
+
 @pytest.mark.parametrize("damage", [False, True])
 def test_runs_without_fingerprints_say_so_and_group_identical_files(app_home: Path, damage: bool) -> None:
     run = keep(family(), [0.9, 0.7, 0.1, 0.2], prints=False)
@@ -380,6 +411,18 @@ def test_the_job_notes_a_fingerprint_of_every_readable_picture(
         groups = Review(tasks.load_result(store.update(run.id, state=DONE), Settings()), run.folder).groups()  # type: ignore[arg-type]
         assert groups.leader.tolist() == [0, 1, 2, 1]
         assert groups.unknown == 0
+
+
+@pytest.mark.parametrize(("state", "stem"), [(DONE, "review"), (CANCELLED, "review-partial")])
+def test_downloads_of_a_run_that_is_not_finished_are_named_so(
+    app_home: Path, monkeypatch: pytest.MonkeyPatch, state: str, stem: str
+) -> None:
+    run = keep(family(), [0.9, 0.7, 0.1, 0.2])
+    resources.job_queue().store.update(run.id, state=state)
+    offered: list[str] = []
+    monkeypatch.setattr(st, "download_button", lambda *_, file_name, **__: offered.append(file_name))
+    visit(run)
+    assert offered == [f"{stem}.csv", f"{stem}.parquet"]
 
 
 # --- export ---------------------------------------------------------------------------------------
@@ -476,7 +519,7 @@ def test_flagged_pictures_are_exported_on_request(app_home: Path) -> None:
     assert "Holds 1 picture" in text_of(app)
     app.pills(key=f"kinds_{run.id}").set_value(["real"]).run()
     assert "Holds 1 picture" not in text_of(app)
-    button(app, "Delete this run")
+    delete_this(app)
     assert app.session_state["export"] is None
 
 

@@ -50,6 +50,14 @@ def start_server_again() -> None:
     st.cache_resource.clear()
 
 
+def delete_this(app: AppTest) -> AppTest:
+    """Delete the run of the page, as asked."""
+    (button,) = (button for button in app.button if button.label == "Delete this run for good")
+    assert button.disabled
+    next(box for box in app.checkbox if box.label == "I want this run deleted").check().run()
+    return click(app, "Delete this run for good")
+
+
 def bulk_run(app: AppTest, name: str = "one.png", data: bytes | None = None) -> Job:
     open_page(app, "bulk")
     app.file_uploader(key="bulk_files").upload(name, data or picture())
@@ -111,6 +119,15 @@ def test_a_file_that_changed_is_not_shown_under_its_old_verdict(app: AppTest) ->
     app.run()
     assert any("has changed since it was judged" in warning.value for warning in app.warning)
     assert not any(button.label == "Explain this" for button in app.button)
+    app.segmented_control(key=f"way_{job.id}").set_value("Gallery").run()
+    app.toggle(key=f"heatmaps_{job.id}").set_value(True).run()
+    assert not app.exception
+    assert "this file has changed since it was judged" in text_of(app)
+    assert not app.image
+    app.query_params["image"] = "0"
+    open_page(app, "explain")
+    assert "this file has changed since it was judged" in app.warning[0].value
+    assert app.session_state["picture"] is None
 
 
 @pytest.mark.parametrize("name", ["bulk", "evaluate"])
@@ -147,7 +164,7 @@ def test_a_damaged_run_says_so_and_does_not_spoil_the_list(app: AppTest) -> None
 def test_deleting_a_run_removes_its_files_and_says_what_went(app: AppTest) -> None:
     job = bulk_run(app)
     assert [path.name for path in (job.folder / "uploads").iterdir()] == ["000000.bin"]
-    click(app, "Delete this run")
+    delete_this(app)
     assert not app.exception
     assert not job.folder.exists()
     assert resources.job_queue().get(job.id) is None
@@ -161,13 +178,7 @@ def listed(app: AppTest) -> list[str]:
     return [button.key.removeprefix("open_") for button in app.button if button.key and button.key.startswith("open_")]
 
 
-@pytest.fixture
-def with_list(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("REALITY_CHECK_LIST_RUNS", "true")
-    get_settings.cache_clear()
-
-
-def test_kept_runs_are_listed_opened_renamed_and_deleted(with_list: None, app: AppTest) -> None:
+def test_kept_runs_are_listed_opened_renamed_and_deleted(app: AppTest) -> None:
     first = bulk_run(app, "first.png")
     click(app, "New run")
     second = bulk_run(app, "second.png")
@@ -182,6 +193,8 @@ def test_kept_runs_are_listed_opened_renamed_and_deleted(with_list: None, app: A
     assert "Case 7 \\*" in text_of(app)
     assert app.query_params["run"] == first.id
     click(app, "New run")
+    assert app.button(key=f"delete_{second.id}").disabled
+    app.checkbox(key=f"sure_{second.id}").check().run()
     app.button(key=f"delete_{second.id}").click().run()
     assert not app.exception
     assert listed(app) == [first.id]
@@ -251,7 +264,7 @@ def test_a_cancelled_run_shows_what_it_has_and_goes_on(app: AppTest, monkeypatch
 
 @pytest.mark.parametrize("kind", [BULK, EVALUATION])
 def test_a_paused_run_waits_through_a_restart_until_its_owner_continues(
-    with_list: None, app: AppTest, monkeypatch: pytest.MonkeyPatch, kind: str
+    app: AppTest, monkeypatch: pytest.MonkeyPatch, kind: str
 ) -> None:
     monkeypatch.setenv("REALITY_CHECK_BATCH_SIZE", "1")
     get_settings.cache_clear()

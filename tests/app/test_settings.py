@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from dashboard.settings import Settings
+from dashboard.settings import Settings, unknown_variables
 
 
 def test_every_setting_has_a_description() -> None:
@@ -26,6 +26,13 @@ def test_an_unknown_setting_is_refused(tmp_path: Path, monkeypatch: pytest.Monke
     monkeypatch.chdir(tmp_path)
     with pytest.raises(ValidationError, match="folder_root"):
         Settings()
+
+
+def test_a_variable_that_is_no_setting_is_named_with_the_nearest_one() -> None:
+    assert unknown_variables(["REALITY_CHECK_THREAD", "reality_check_threads", "REALITY_CHECK_CACHE_DIR", "HOME"]) == {
+        "REALITY_CHECK_THREAD": "REALITY_CHECK_THREADS"
+    }
+    assert unknown_variables(["REALITY_CHECK_KEEP_DAY"]) == {"REALITY_CHECK_KEEP_DAY": "REALITY_CHECK_KEEP_DAYS"}
 
 
 def test_roots_may_be_written_like_a_search_path(monkeypatch: pytest.MonkeyPatch) -> None:

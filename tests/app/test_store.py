@@ -561,6 +561,23 @@ def test_a_run_with_damaged_files_says_so(store: RunStore, detector: Detector, a
         tasks.load_result(run, Settings())
 
 
+def test_a_run_that_was_cut_off_says_how_much_was_judged(store: RunStore, tmp_path: Path, batch: int) -> None:
+    inputs = many(tmp_path / "many")
+    early, late, damaged = (kept(store, fragile(), inputs) for _ in range(3))
+    for run, ends in ((early, 9), (late, None), (damaged, None)):
+        store.update(run.id, state=RUNNING, began=time.time(), done=2)
+        if ends is None:
+            tasks.perform(Job.of(run), run, fragile(), Settings())
+            continue
+        with pytest.raises(RuntimeError, match="power cut"):
+            tasks.perform(Job.of(run), run, fragile(ends), Settings())
+    damaged.table.unlink()
+    (damaged.folder / "predictions.parquet.journal").mkdir()
+    store.close()  # the process died before it could write down anything
+    found = {run.id: (run.state, run.done, run.total) for run in again(store).interrupted()}
+    assert found == {run.id: (INTERRUPTED, done, 22) for run, done in ((early, 9), (late, 22), (damaged, 2))}
+
+
 def test_an_upload_that_was_not_complete_is_explained(store: RunStore, detector: Detector) -> None:
     run = create(store, detector=detector)
     with pytest.raises(JobError, match="before all pictures were handed in"):

@@ -135,6 +135,8 @@ def test_bulk_runs_survives_a_reload_and_downloads(visitor: Page, server: Server
         page.get_by_role("button", name="Parquet", exact=True).click()
     assert len(pd.read_parquet(io.BytesIO(Path(download.value.path()).read_bytes()))) == len(table)
     page.get_by_role("button", name="Delete this run").click()
+    page.get_by_text("I want this run deleted").click()
+    page.get_by_role("button", name="Delete this run for good").click()
     expect(page.get_by_role("heading", name="Check many pictures")).to_be_visible()
     expect(page.get_by_text("How it works")).to_be_visible()
 

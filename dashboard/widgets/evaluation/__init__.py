@@ -51,16 +51,16 @@ def evaluation(job: Job) -> None:
         st.warning("No picture could be scored, so there is nothing to measure.", icon=":material/hide_image:")
     else:
         headline.whatever_the_threshold(result.metrics)
-        _workbench(job.id, measured)
-        compare.compare(job, measured)
+        _workbench(job, measured)
     relabel.relabel(job, result)
     skipped_files(result.labelled.skipped)
     downloads.downloads(measured)
 
 
 @st.fragment
-def _workbench(job_id: str, measured: Measured) -> None:
+def _workbench(job: Job, measured: Measured) -> None:
     """Everything that the threshold moves. A fragment: the rest of the page stays as it is."""
+    job_id = job.id
     view = state.view(job_id)
     at = measured.at(view)
     st.subheader("At one threshold")
@@ -75,4 +75,5 @@ def _workbench(job_id: str, measured: Measured) -> None:
                     show(job_id, measured, view, at)
     with pictures:
         images.images(job_id, measured, view)
+    compare.compare(job, measured)  # inside: it may be at the threshold that is chosen here
     state.publish(job_id)

@@ -10,14 +10,14 @@ from zlib import crc32
 import pandas as pd
 import streamlit as st
 
-from dashboard import charts, from_run, resources, session, words
+from dashboard import charts, from_run, resources, session, tasks, words
 from dashboard.jobs import Job
 from dashboard.measured import Measured
 from dashboard.store import DONE, EVALUATION, Run, StoreError
 from dashboard.view import View
 from dashboard.widgets import appearance, pictures
 from dashboard.widgets.evaluation import state
-from dashboard.widgets.evaluation.figures import figure_text
+from dashboard.widgets.evaluation.figures import with_interval
 from model import metrics
 from model.dataset import LABELS
 
@@ -61,10 +61,14 @@ def compare(job: Job, measured: Measured) -> None:
         )
         return
     same = [run for run in done if run.digest and run.digest == own.digest]
-    if same:
-        _tiers([own, *same])
-    done = same + [run for run in done if run not in same]
-    titles = {run.id: _title(run, same=run in same) for run in done}
+    labels = measured.result.labelled.frame["label"].tolist()
+    alike = [run for run in same if tasks.labels_of(run) == labels]
+    relabelled = [run for run in same if run not in alike]
+    if alike:
+        _tiers([own, *alike])
+    notes = {run.id: " · same pictures" for run in alike} | {run.id: " · other labels" for run in relabelled}
+    done = [*alike, *relabelled, *(run for run in done if run not in same)]
+    titles = {run.id: _title(run) + notes.get(run.id, "") for run in done}
     view, key = state.view(job.id), f"other_{job.id}"
     st.session_state[key] = view.other if view.other in titles else None
     st.selectbox(
@@ -83,14 +87,14 @@ def compare(job: Job, measured: Measured) -> None:
     state.publish(job.id)
 
 
-def _title(run: Run, *, same: bool) -> str:
+def _title(run: Run) -> str:
     begun = words.moment(run.created, st.context.timezone)
     tier = run.settings.get("tier", "clean")
-    return f"{run.name} · {run.checkpoint} · tier {tier} · {begun}" + (" · same pictures" if same else "")
+    return f"{run.name} · {run.checkpoint} · tier {tier} · {begun}"
 
 
 def _tiers(runs: list[Run]) -> None:
-    """The runs on the same pictures, with their own figures: what a delivery or another checkpoint changes."""
+    """Runs on the same pictures and labels, with their own figures: what a delivery or another checkpoint changes."""
     rows = []
     for run in runs:
         try:
@@ -104,25 +108,20 @@ def _tiers(runs: list[Run]) -> None:
                 "Tier": run.settings.get("tier", "clean"),
                 "Threshold": figures["threshold"],
                 **{
-                    title: _with_interval(figures[name])
+                    title: with_interval(figures[name])
                     for name, title in (("recall", "Found"), ("fpr", "False alarms"))
                 },
-                "ROC AUC": _with_interval(figures["roc_auc"], share=False),
-                "EER": _with_interval(figures["eer"]),
+                "ROC AUC": with_interval(figures["roc_auc"], share=False),
+                "EER": with_interval(figures["eer"]),
             }
         )
-    st.markdown("**Runs on exactly these pictures**")
+    st.markdown("**Runs on exactly these pictures, with the same labels**")
     st.dataframe(
         pd.DataFrame(rows),
         hide_index=True,
         column_config={"Threshold": st.column_config.NumberColumn(format="%.4f")},
-        alt="Runs on the same pictures with their checkpoint, delivery and error rates",
+        alt="Runs on the same pictures and labels with their checkpoint, delivery and error rates",
     )
-
-
-def _with_interval(entry: Mapping[str, Any], *, share: bool = True) -> str:
-    value, interval = figure_text(entry, share=share)
-    return f"{value} ({interval})"
 
 
 def _side_by_side(job: Job, measured: Measured, own: Run, other: Run, view: View) -> None:
@@ -287,9 +286,8 @@ def _disagreements(job: Job, measured: Measured, images: pd.DataFrame, view: Vie
     name = str(shown["path"].iloc[rows[0] if rows and rows[0] < len(shown) else 0])
     place = {source.name: position for position, source in enumerate(measured.result.bulk.sources)}.get(name)
     with detail, st.container(border=True):
-        picture = None if place is None else pictures.small(job.id, place, measured.result.bulk)
-        if picture is not None:
-            st.image(picture, width="stretch", alt=f"The picture {name}")
+        if place is not None:
+            pictures.show(st.empty(), job.id, place, measured.result.bulk, f"The picture {name}")
         st.caption(words.plain(name))
         if place is not None:
             st.page_link(

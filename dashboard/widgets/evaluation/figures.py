@@ -38,6 +38,16 @@ def figure_text(entry: Mapping[str, Any], *, share: bool = True) -> tuple[str, s
     return text, f"{show(low)} – {show(high)}{unit}"
 
 
+def with_interval(entry: Mapping[str, Any], *, share: bool = True) -> str:
+    """A figure as one text, for a table.
+
+    >>> with_interval({"value": 0.9612, "low": 0.95, "high": 0.9701})
+    '96.1 % (95.0 – 97.0 %)'
+    """
+    value, interval = figure_text(entry, share=share)
+    return f"{value} ({interval})"
+
+
 def card(label: str, entry: Mapping[str, Any], meaning: str, *, share: bool = True) -> None:
     """A figure with its interval; `meaning` is shown on request."""
     value, interval = figure_text(entry, share=share)

@@ -57,10 +57,7 @@ def whatever_the_threshold(figures: Mapping[str, Any]) -> None:
         card("Equal error rate", figures["eer"], "Where false alarms and misses are equally frequent.")
         card("Average precision", figures["average_precision"], "Area under precision over recall.", share=False)
         card("Calibration error", figures["ece"], "Mean gap between stated probability and observed share (ECE).")
-    st.caption(
-        "Below each figure its 95 % interval: what other samples from the same source would give. Other cameras, "
-        "generators or platforms can lie outside it."
-    )
+    st.caption(f"Below each figure its 95 % interval: {words.SAME_SOURCE}")
 
 
 def at_threshold(measured: Measured, at: Mapping[str, Any]) -> None:
