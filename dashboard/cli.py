@@ -219,7 +219,8 @@ def explain(
         for path in report or []:
             if path.suffix.lower() not in (".html", ".pdf"):
                 raise UnusableError(f"{path}: a report ends in .html or .pdf.")
-        for path in [*([packet] if packet is not None else []), *(report or [])]:  # before the work
+        written = [*([packet] if packet is not None else []), *(report or [])]
+        for path in written:  # before the work
             if path.is_dir() or not os.access(path.parent, os.W_OK):
                 raise UnusableError(f"{path}: cannot be written there. Name a file in a folder that can.")
         name = _printable(str(image))
@@ -245,7 +246,7 @@ def explain(
         typer.echo(f"{result.logit:+8.3f}  Sum: the logit")
     for sentence in [*found.remarks(), *([holds(found.redelivered())] if found.has("redelivered") else [])]:
         typer.echo(sentence)
-    for path in [*([packet] if packet is not None else []), *(report or [])]:
+    for path in written:
         typer.echo(f"Wrote {path}", err=True)
     if digest is not None:
         typer.echo(f"Packet digest {digest}")

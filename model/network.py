@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from model.backbones import LinearHeadNet, build
+from model.backbones.quantise import quantise
 from model.checkpoint import FORMAT, HASHES, CheckpointError, CheckpointInfo, Hashes, checked_hashes, opened, write
 
 _SCALE = ".scale"
@@ -56,17 +57,6 @@ def save(
     if hashes is not None:
         stored |= dict(zip(HASHES, checked_hashes(*hashes), strict=True))
     write(stored, {"format": FORMAT, **header}, path)
-
-
-def quantise(weight: Tensor) -> tuple[Tensor, Tensor]:
-    """Symmetric int8 with one scale per output channel (dimension 0).
-
-    Quantising what was restored gives the same levels and scales again.
-    """
-    flat = weight.flatten(1)
-    scale = (flat.abs().amax(dim=1) / 127).clamp_min(1e-12)  # (out,)
-    levels = (flat / scale[:, None]).round().clamp(-127, 127).to(torch.int8)
-    return levels.view_as(weight).contiguous(), scale
 
 
 def load_network(info: CheckpointInfo) -> LinearHeadNet:

@@ -27,6 +27,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from model.backbones.base import LinearHeadNet
+from model.backbones.quantise import quantise
 from model.backbones.vit import QUICK, ViTBlock, ViTCells
 
 _NORMS = ("norm1", "norm2")
@@ -96,9 +97,9 @@ class _Int8Block(nn.Module):
         self.project = copy.deepcopy(block.project).bfloat16()
         # Quick GELU, h * sigmoid(c h), is x * sigmoid(x) / c of x = c h.
         self.expand = self.levels2.before(block.expand, torch.full((4 * width,), QUICK))
-        weight, scale = _bytes(block.contract.weight)
+        weight, scale = quantise(block.contract.weight)
         self.contract = _Product(weight, scale / QUICK, None)
-        self.total = weight.sum(dim=1) * scale.float() / QUICK  # (D,) of all ones
+        self.total = weight.sum(dim=1) * scale / QUICK  # (D,) of all ones
         self.contract_bias = block.contract.bias
 
     def forward(self, tokens: Tensor) -> Tensor:
@@ -151,10 +152,10 @@ class _Levels(nn.Module):
 
     def before(self, layer: nn.Linear, gains: Tensor) -> _Product:
         """The layer that reads these levels in place of the norm's outputs; its outputs are multiplied by `gains`."""
-        weight, scale = _bytes(layer.weight)
+        weight, scale = quantise(layer.weight)
         weight = torch.cat([weight, weight[:, self.extra]], dim=1)
         bias = layer.bias.double() + layer.weight.double() @ self.middle
-        bias -= _ZERO * self.step * scale * weight.double().sum(dim=1)
+        bias -= _ZERO * self.step * scale.double() * weight.sum(dim=1)  # exact: a small rest of large sums
         return _Product(weight, scale * self.step * gains, (bias * gains).float())
 
 
@@ -172,7 +173,7 @@ class _Product(nn.Module):
     def __init__(self, weight: Tensor, scale: Tensor, bias: Tensor | None) -> None:
         super().__init__()
         self.packed = torch.ops.onednn.qlinear_prepack(weight.contiguous(), None)
-        self.scale, self.bias = scale.float(), bias
+        self.scale, self.bias = scale, bias
         self.zero = torch.zeros(len(scale), dtype=torch.int32)
 
     def forward(self, levels: Tensor, kind: torch.dtype, after: str = "none") -> Tensor:
@@ -185,9 +186,3 @@ class _Product(nn.Module):
 def _as_bytes(levels: Tensor) -> Tensor:
     """Whole part of values in 0..255; by way of int16, which is three times quicker."""
     return levels.to(torch.int16).to(torch.uint8)
-
-
-def _bytes(weight: Tensor) -> tuple[Tensor, Tensor]:
-    """Weight (O, I) -> signed bytes, and the scale (O,) of each row, float64."""
-    scale = weight.abs().amax(dim=1).clamp_min(1e-12).double() / 127
-    return (weight / scale[:, None]).round().to(torch.int8), scale

@@ -52,9 +52,9 @@ def main() -> int:
     crops = list(faces(info, chosen(frame, options.pictures, options.seed)))
     network = load_network(info)
     if normed(network):
-        path = write_ranges(info, "channels", of_channels(network, crops), len(crops))
+        path = write_ranges(info, "channels", measure_channels(network, crops), len(crops))
     else:
-        path = write_ranges(info, "ranges", of_activations(info, crops), len(crops))
+        path = write_ranges(info, "ranges", measure_activations(info, crops), len(crops))
     print(f"Wrote {path} from {len(crops)} faces")
     return 0
 
@@ -81,7 +81,7 @@ def faces(info: CheckpointInfo, pictures: list[Path]) -> Iterator[np.ndarray]:
                 yield normalise(crop)[None]
 
 
-def of_channels(network: LinearHeadNet, crops: list[np.ndarray]) -> Channels:
+def measure_channels(network: LinearHeadNet, crops: list[np.ndarray]) -> Channels:
     """Smallest and largest value of each channel of the norms of a vision transformer."""
     found: dict[str, tuple[np.ndarray, np.ndarray]] = {}
 
@@ -102,7 +102,7 @@ def of_channels(network: LinearHeadNet, crops: list[np.ndarray]) -> Channels:
     return found
 
 
-def of_activations(info: CheckpointInfo, crops: list[np.ndarray]) -> Ranges:
+def measure_activations(info: CheckpointInfo, crops: list[np.ndarray]) -> Ranges:
     """Smallest and largest value of every activation that is quantised."""
     from onnxruntime.quantization import CalibrationDataReader
     from onnxruntime.quantization.calibrate import MinMaxCalibrater

@@ -356,7 +356,7 @@ def test_an_int8_graph_is_of_the_ranges_that_are_there_now(
 ) -> None:
     needs("onnxruntime")
     monkeypatch.setattr(Agreement, "within", lambda *_: True)
-    found = ranges.of_activations(info, [face[None] for face in faces])
+    found = ranges.measure_activations(info, [face[None] for face in faces])
 
     def logits() -> np.ndarray:
         return runtimes.load(info, lambda: load_network(info), "onnxruntime", "int8").forward(faces)[1]

@@ -20,7 +20,7 @@ from model.network import load_network
 from model.runtimes import RuntimeRefusedError, parity
 from model.runtimes._ranges import write_ranges
 from model.runtimes._torch import TorchRuntime, quantised
-from model.training.ranges import of_channels
+from model.training.ranges import measure_channels
 from tests.support import randomise, tiny_network
 
 BOUNDS = tuple[np.ndarray, np.ndarray]
@@ -49,7 +49,7 @@ def crops() -> np.ndarray:
 
 @pytest.fixture
 def ranges(network: LinearHeadNet, crops: np.ndarray) -> dict[str, BOUNDS]:
-    return of_channels(network, [crop[None] for crop in crops])
+    return measure_channels(network, [crop[None] for crop in crops])
 
 
 @pytest.fixture
@@ -73,7 +73,7 @@ def test_ranges_are_of_every_channel_of_every_norm(network: LinearHeadNet, crops
     outputs: list[torch.Tensor] = []
     norm = normed(network)["blocks.1.norm2"]
     hook = norm.register_forward_hook(lambda _, __, output: outputs.append(output))
-    found = of_channels(network, [crop[None] for crop in crops])
+    found = measure_channels(network, [crop[None] for crop in crops])
     hook.remove()
     assert list(found) == ["blocks.0.norm1", "blocks.0.norm2", "blocks.1.norm1", "blocks.1.norm2"]
     seen = torch.cat(outputs).flatten(0, 1).numpy()
