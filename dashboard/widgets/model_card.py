@@ -54,7 +54,7 @@ def rows_of(metrics: Mapping[str, Any]) -> pd.DataFrame:
     known = [name for name in _SETS if name in metrics]
     for name in (*known, *(name for name in metrics if name not in _SETS)):
         figures = metrics[name]
-        if name == LEAVE_ONE_OUT or name.startswith("unseen_") or not isinstance(figures, Mapping):
+        if name.startswith((LEAVE_ONE_OUT, "unseen_")) or not isinstance(figures, Mapping):
             continue
         row: dict[str, object] = {"Measured on": _SETS.get(name, name.replace("_", " ").capitalize())}
         if "n_real" in figures and "n_fake" in figures:

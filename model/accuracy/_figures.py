@@ -8,7 +8,8 @@ from typing import Any
 from model.metrics import mean_of
 from model.tiers import TIERS
 
-LEAVE_ONE_OUT, UNSEEN_REAL, UNSEEN_FAKE = "leave_one_out", "unseen_real", "unseen_fake"  # entries of a header's metrics
+# Entries of a header's metrics.
+LEAVE_ONE_OUT, MEANS, UNSEEN_REAL, UNSEEN_FAKE = "leave_one_out", "leave_one_out_means", "unseen_real", "unseen_fake"
 
 Figure = dict[str, Any]  # value, low, high; a reason where there is none
 
@@ -19,14 +20,18 @@ def leave_one_out(measured: Mapping[str, Any]) -> dict[str, Any] | None:
     Returns
     -------
     dict or None
-        `roc_auc` and `tpr_at_1_percent_fpr`, each with `mean` (interval recovered from the folds') and `worst`, which
-        names its fold as `of`; and `folds`, their number.
+        `roc_auc` and `tpr_at_1_percent_fpr`, each with `mean` and `worst`, which names its fold as `of`; and `folds`,
+        their number. The interval of a mean is what training measured of all folds together or, in a header without
+        that, recovered from the folds' as if they shared no photographs (`method` tells).
     """
     folds = entries(measured.get(LEAVE_ONE_OUT))
     if not folds:
         return None
     keys = ("roc_auc", "tpr_at_1_percent_fpr")
     figures = {key: _mean_and_worst({name: fold.get(key) for name, fold in folds.items()}, min) for key in keys}
+    for key, measured_together in entries(measured.get(MEANS)).items():
+        if key in figures and measured_together.get("value") is not None:
+            figures[key]["mean"] = dict(measured_together)
     return {"folds": len(folds)} | figures
 
 

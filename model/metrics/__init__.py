@@ -40,6 +40,7 @@ from model.metrics._scores import (
     threshold_at_fpr,
     tpr_at_fpr,
 )
+from model.metrics._sets import means_over_sets
 from model.metrics._statistics import confidence
 from model.metrics._table import image_level
 
@@ -65,6 +66,7 @@ __all__ = [
     "image_level",
     "mcnemar",
     "mean_of",
+    "means_over_sets",
     "paired_differences",
     "pr_frame",
     "rates_at",

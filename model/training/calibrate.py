@@ -337,7 +337,7 @@ def recalibrate(
         "temperature": calibration.temperature,
         "calibration_bias": calibration.bias,
         "thresholds": {"real": thresholds.real, "fake": thresholds.fake, "fpr": thresholds.fpr},
-        "metrics": {key: value for key, value in info.header["metrics"].items() if key == "leave_one_out"},
+        "metrics": {key: value for key, value in info.header["metrics"].items() if key.startswith("leave_one_out")},
         "calibrated_on": {
             "digest": hashlib.sha256("\n".join(sorted(sha256 for sha256, _ in used)).encode()).hexdigest(),
             "n_real": sum(label == 0 for _, label in used),

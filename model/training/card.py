@@ -13,7 +13,7 @@ from typing import Any
 
 import pandas as pd
 
-from model.accuracy import TEST_PICTURES, is_own
+from model.accuracy import TEST_PICTURES, is_own, leave_one_out
 from model.checkpoint import CheckpointInfo, read_info, rewrite
 from model.metrics import image_level, reliability_frame, wilson
 from model.metrics._groups import mean_of
@@ -116,7 +116,7 @@ def render(info: CheckpointInfo) -> str:
     """The card of a checkpoint as Markdown."""
     header = info.header
     training, metrics = header["training"], header["metrics"]
-    sets = {name: figures for name, figures in metrics.items() if name not in ("leave_one_out", *_UNSEEN)}
+    sets = {name: figures for name, figures in metrics.items() if not name.startswith(("leave_one_out", "unseen_"))}
     whole = {name: figures for name, figures in sets.items() if not name.startswith(MANIPULATED)}
     sections = [
         _identity(header),
@@ -124,7 +124,7 @@ def render(info: CheckpointInfo) -> str:
         ["## Measured\n", *_measured(whole)] if whole else [],
         _groups(whole),
         _failures(info),
-        _leave_one_out(metrics.get("leave_one_out") or {}),
+        _leave_one_out(metrics),
         _unseen(metrics),
         _calibration(whole),
         _manipulated({name: figures for name, figures in sets.items() if name not in whole}),
@@ -236,8 +236,9 @@ def _failures(info: CheckpointInfo) -> list[str]:
     return [*out, *(_row(row) for row in rows.itertuples(index=False)), ""]
 
 
-def _leave_one_out(folds: Mapping[str, Any]) -> list[str]:
-    if not folds:
+def _leave_one_out(metrics: Mapping[str, Any]) -> list[str]:
+    folds, summed_up = metrics.get("leave_one_out") or {}, leave_one_out(metrics)
+    if summed_up is None:
         return []
     out = [
         "### Leave-one-out: the same recipe on generators and photographs it never saw\n",
@@ -249,12 +250,10 @@ def _leave_one_out(folds: Mapping[str, Any]) -> list[str]:
     for name, fold in folds.items():
         cells = [name.replace("_", " "), rate(fold["roc_auc"]), rate(fold["tpr_at_1_percent_fpr"])]
         out.append(_row([*cells, fold["n_real"], fold["n_fake"]]))
-    means, least = [], []
-    for key in ("roc_auc", "tpr_at_1_percent_fpr"):
-        defined = [fold[key] for fold in folds.values() if fold[key]["value"] is not None]
-        means.append(rate(mean_of(defined).to_dict()) if defined else "undefined")
-        least.append(rate(min(defined, key=lambda figure: figure["value"])) if defined else "undefined")
-    return [*out, _row(["**mean**", *means, "", ""]), _row(["**minimum**", *least, "", ""]), ""]
+    for title, which in (("**mean**", "mean"), ("**minimum**", "worst")):
+        figures = [summed_up[key][which] for key in ("roc_auc", "tpr_at_1_percent_fpr")]
+        out.append(_row([title, *map(rate, figures), "", ""]))
+    return [*out, ""]
 
 
 def _unseen(metrics: Mapping[str, Any]) -> list[str]:

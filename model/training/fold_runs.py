@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 from collections.abc import Callable, Collection, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from model.training.config import ConfigError, FinetuneConfig, TrainConfig
 from model.training.data import Fold
 from model.training.features import CropLoader
 from model.training.finetune import fit_network, predict, run_key
-from model.training.leave_one_out import leave_one_out, rows_tested
+from model.training.leave_one_out import leave_one_out, means, rows_tested
 from model.training.progress import Log
 
 ALL = "all"
@@ -57,8 +58,9 @@ def train_folds(
 ) -> dict[str, dict[str, Any]]:
     """Train without each chosen fold's sources and measure on them.
 
-    A fold's folder `<out>/folds/NAME` holds its state, log and curves, `figures.json`, and `scores.csv`: what
-    `model.training.calibrate.for_unseen` takes, its held-out pictures in every tier, calibrated on its own val.
+    A fold's folder `<out>/folds/NAME` holds its state, log and curves, `figures.json`, `scores.csv`: what
+    `model.training.calibrate.for_unseen` takes, its held-out pictures in every tier, calibrated on its own val; and
+    `logits.npy`: those of what it was tested on, by row of the table, nan elsewhere.
 
     Parameters
     ----------
@@ -123,9 +125,16 @@ def _train_fold(
     calibrate.held_out_scores(fold.name, frame.iloc[held_out], on_held_out, on_val).to_csv(
         folder / "scores.csv", index=False
     )
+    write_whole(folder / "logits.npy", partial(np.save, arr=logits))
     done = json.dumps({"key": run_key(config, kept), "figures": figures}, indent=2)
     write_whole(folder / "figures.json", lambda partial: partial.write_text(done, "utf-8"))
     return figures
+
+
+def fold_means(frame: pd.DataFrame, folds: Sequence[Fold], figures: Collection[str], out: Path) -> dict[str, Any]:
+    """What `model.training.leave_one_out.means` returns of finished folds, by their `logits.npy`."""
+    finished = [fold for fold in folds if fold.name in figures]
+    return means(frame, finished, [np.load(out / "folds" / fold.name / "logits.npy") for fold in finished])
 
 
 def unseen_scores(figures: Collection[str], out: Path) -> pd.DataFrame:

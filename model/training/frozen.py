@@ -21,7 +21,7 @@ from model.training.data import SPLITS, Fold, balanced_weights, importance, samp
 from model.training.distil import distil
 from model.training.features import CropLoader, mean_cells
 from model.training.identity import digest, of_start
-from model.training.leave_one_out import leave_one_out
+from model.training.leave_one_out import leave_one_out, means
 from model.training.linear import LeastSquares
 from model.training.progress import Log
 
@@ -38,12 +38,15 @@ class FrozenFit:
         Logits of the val pictures by tier.
     leave_one_out : dict
         By fold, what `model.training.leave_one_out.leave_one_out` returns.
+    means : dict
+        Over folds, what `model.training.leave_one_out.means` returns; empty without folds.
     unseen : DataFrame or None
         What `model.training.calibrate.for_unseen` takes; None without folds.
     """
 
     val: dict[str, np.ndarray]
     leave_one_out: dict[str, dict[str, Any]]
+    means: dict[str, dict[str, Any]]
     unseen: pd.DataFrame | None
 
 
@@ -87,7 +90,7 @@ def fit_frozen(
     aucs = {f"val_{tier}_auc": roc_auc_score(labels[val], values) for tier, values in logits.items()}
     log.record(fit="all sources", pictures=len(train), **aucs)
     if not folds:
-        return FrozenFit(logits, {}, None)
+        return FrozenFit(logits, {}, {}, None)
 
     clean = np.zeros((len(frame), network.head.in_features), np.float32)
     clean[train], clean[val] = cells(train, "clean"), on_val["clean"]
@@ -96,10 +99,11 @@ def fit_frozen(
     sample = sample_by_source(frame, held_out & (split == "train"), UNSEEN_PER_SOURCE, config.seed)
     delivered = {tier: clean[sample] if tier == "clean" else cells(sample, tier) for tier in TIERS}
     figures: dict[str, dict[str, Any]] = {}
-    unseen = []
+    unseen, by_fold = [], []
     for fold in folds:
         without = fits.fit(method.penalty, without=fold.held_out[rows])
-        figures[fold.name] = leave_one_out(frame, fold, without.logits(clean), log)
+        by_fold.append(without.logits(clean))
+        figures[fold.name] = leave_one_out(frame, fold, by_fold[-1], log)
         log.record(
             fit=f"without {fold.name}",
             pictures=int((~fold.held_out[train]).sum()),
@@ -115,4 +119,4 @@ def fit_frozen(
                 {tier: (without.logits(values[known]), labels[val][known]) for tier, values in on_val.items()},
             )
         )
-    return FrozenFit(logits, figures, pd.concat(unseen, ignore_index=True))
+    return FrozenFit(logits, figures, means(frame, folds, by_fold), pd.concat(unseen, ignore_index=True))

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from scipy.special import expit
 
-from model.metrics import roc_auc, tpr_at_fpr
+from model.metrics import means_over_sets, roc_auc, tpr_at_fpr
 from model.training.data import Fold
 from model.training.progress import Log
 
@@ -54,6 +56,25 @@ def leave_one_out(frame: pd.DataFrame, fold: Fold, logits: np.ndarray, log: Log)
         "n_real": int((labels == 0).sum()),
         "n_fake": int((labels == 1).sum()),
     }
+
+
+def means(frame: pd.DataFrame, folds: Sequence[Fold], logits: Sequence[np.ndarray]) -> dict[str, dict[str, Any]]:
+    """Means over folds, with intervals that know of the photographs that folds share.
+
+    Parameters
+    ----------
+    logits : sequence of ndarray of shape (N,)
+        What `leave_one_out` is given, of each fold.
+
+    Returns
+    -------
+    dict
+        `roc_auc` and `tpr_at_1_percent_fpr`, each value, low and high; a reason where a fold has no figure.
+    """
+    tested = [rows_tested(frame, fold) for fold in folds]
+    scores = np.array([np.where(rows, expit(own), np.nan) for rows, own in zip(tested, logits, strict=True)])
+    found = means_over_sets(frame["label"].to_numpy(), scores, target=0.01)
+    return {"roc_auc": asdict(found["roc_auc"]), "tpr_at_1_percent_fpr": asdict(found["tpr_at_fpr 0.01"])}
 
 
 def is_ffhq(source: str) -> bool:

@@ -30,8 +30,9 @@ class Head:
 class LeastSquares:
     """Heads on the same pictures, with all of them or without some.
 
-    The sums that a fit needs are taken once; leaving pictures out subtracts theirs, so that a leave-one-out fold costs
-    little more than its solution.
+    Where pictures outnumber channels, the sums that a fit needs are taken once; leaving pictures out subtracts theirs,
+    so that a leave-one-out fold costs little more than its solution. Where channels outnumber pictures, the same
+    problem is solved in as many unknowns as there are pictures (its dual; Hastie et al. 2009, 18.3.5).
 
     Parameters
     ----------
@@ -47,7 +48,8 @@ class LeastSquares:
         self._inputs = torch.from_numpy(((cells - self._centre) / self._scale).astype(np.float32))
         self._labels = labels
         self._importance = torch.from_numpy(importance.astype(np.float32))
-        self._sums = [self._sum(np.flatnonzero(labels == label)) for label in (0, 1)]
+        self._wide = cells.shape[1] > len(cells)
+        self._sums = [] if self._wide else [self._sum(np.flatnonzero(labels == label)) for label in (0, 1)]
 
     def fit(self, penalty: float, *, without: np.ndarray | None = None) -> Head:
         """Minimise weighted squared error + penalty * ||w||^2 on features of unit variance.
@@ -59,6 +61,13 @@ class LeastSquares:
         without : ndarray of shape (N,), bool, optional
             Pictures to leave out.
         """
+        centre, solution = (self._by_pictures if self._wide else self._by_channels)(penalty, without)
+        # From the regression's scale, on which the classes lie near -1 and +1, to about that of log-odds.
+        weight = _LOG_ODDS * solution.numpy() / self._scale
+        return Head(weight, -float((self._centre + centre.numpy() * self._scale) @ weight))
+
+    def _by_channels(self, penalty: float, without: np.ndarray | None) -> tuple[Tensor, Tensor]:
+        """Mean of both labels' means (C,), and the direction (C,), in as many unknowns as there are channels."""
         means, seconds = [], []
         for label in (0, 1):
             total, first, second = self._sums[label]
@@ -73,10 +82,23 @@ class LeastSquares:
         covariance /= spread[:, None] * spread
         covariance.diagonal().add_(penalty)
         moment = ((means[1] - means[0]).double() / 2 / spread)[:, None]
-        solution = torch.cholesky_solve(moment, torch.linalg.cholesky(covariance))[:, 0] / spread
-        # From the regression's scale, on which the classes lie near -1 and +1, to about that of log-odds.
-        weight = _LOG_ODDS * solution.numpy() / self._scale
-        return Head(weight, -float((self._centre + centre.numpy() * self._scale) @ weight))
+        return centre, torch.cholesky_solve(moment, torch.linalg.cholesky(covariance))[:, 0] / spread
+
+    def _by_pictures(self, penalty: float, without: np.ndarray | None) -> tuple[Tensor, Tensor]:
+        """The same, in as many unknowns as there are pictures."""
+        kept = np.ones(len(self._labels), dtype=bool) if without is None else ~without
+        inputs, labels, weights = self._inputs[kept], torch.from_numpy(self._labels[kept]), self._importance[kept]
+        for label in (0, 1):  # to a half each
+            weights = torch.where(labels == label, weights / (2 * weights[labels == label].sum()), weights)
+        centre = weights @ inputs
+        inputs = inputs - centre
+        spread = (weights @ inputs.square()).sqrt() + 1e-6
+        inputs *= weights.sqrt()[:, None] / spread
+        kernel = (inputs @ inputs.T).double()
+        kernel.diagonal().add_(penalty)
+        target = (weights.sqrt() * torch.where(labels == 1, 1.0, -1.0)).double()[:, None]
+        shares = torch.cholesky_solve(target, torch.linalg.cholesky(kernel))[:, 0]
+        return centre, (inputs.T @ shares.float()).double() / spread
 
     def _sum(self, rows: np.ndarray) -> tuple[Tensor, Tensor, Tensor]:
         """Sums over pictures: weight (), weighted features (C,), and their weighted products (C, C)."""

@@ -30,7 +30,7 @@ from model.training.config import ConfigError, LinearConfig, TrainConfig, is_che
 from model.training.donors import DONORS, obtain
 from model.training.features import BATCH, CropLoader
 from model.training.finetune import fit_network, predict
-from model.training.fold_runs import ALL, choose, train_folds, unseen_scores, write_table
+from model.training.fold_runs import ALL, choose, fold_means, train_folds, unseen_scores, write_table
 from model.training.frozen import fit_frozen
 from model.training.hashes import hashes_of
 from model.training.precision import autocast
@@ -106,11 +106,12 @@ def train(
         fitted = fit_frozen(config, config.method, network, frame, loader, chosen, cache, log)
         logits, unseen = fitted.val, fitted.unseen
         if fitted.leave_one_out:
-            metrics["leave_one_out"] = fitted.leave_one_out
+            metrics |= {"leave_one_out": fitted.leave_one_out, "leave_one_out_means": fitted.means}
     elif figures := train_folds(
         config, config.method, frame, loader, known, chosen, lambda: initial_network(config, cache)[0], out, log
     ):
-        metrics["leave_one_out"], unseen = figures, unseen_scores(figures, out)
+        metrics |= {"leave_one_out": figures, "leave_one_out_means": fold_means(frame, known, figures, out)}
+        unseen = unseen_scores(figures, out)
     if metrics:
         write_table(metrics["leave_one_out"], out / "leave_one_out.csv")
     if folds_only:

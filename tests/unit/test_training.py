@@ -271,7 +271,7 @@ def test_folds_of_gradient_training_leave_their_sources_out_and_are_done_once(
     assert set(table.loc[~left_out, "split"]) == {"train", "val", "test"}
     folder = tmp_path / "folds" / "b"
     assert {path.name for path in folder.iterdir()} == {
-        *("state.pt", "log.csv", "curves.svg", "curves.png", "figures.json", "scores.csv")
+        *("state.pt", "log.csv", "curves.svg", "curves.png", "figures.json", "scores.csv", "logits.npy")
     }
     scores = pd.read_csv(folder / "scores.csv")
     assert scores.groupby(["tier", "source"]).size().tolist() == [12] * 6  # every split of both sources, in every tier
@@ -284,6 +284,7 @@ def test_folds_of_gradient_training_leave_their_sources_out_and_are_done_once(
     monkeypatch.setattr(fold_runs, "fit_network", None)  # would fail if a fold were trained again
     info = train(recipe, tmp_path, quiet=True)
     assert info.header["metrics"]["leave_one_out"]["b"]["roc_auc"]["value"] == csv_auc
+    assert info.header["metrics"]["leave_one_out_means"]["roc_auc"]["value"] == csv_auc  # of the only fold
     assert info.header["training"]["command"].endswith("--folds FOLDS.csv --fold all")
     assert info.header["thresholds"]["unseen"] is True
     for name in TIERS:
@@ -402,11 +403,13 @@ def test_a_bad_recipe_is_refused_with_the_entry(tmp_path: Path, text: str, messa
         load(path)
 
 
-def test_the_linear_fit_agrees_with_scikit_learn() -> None:
+@pytest.mark.parametrize(("pictures", "copies"), [(300, 1), (80, 30)])
+def test_the_linear_fit_agrees_with_scikit_learn(pictures: int, copies: int) -> None:
     rng = np.random.default_rng(0)
-    labels = rng.integers(0, 2, 300)
-    cells = rng.normal(size=(300, 5)) * [1, 2, 3, 0.5, 1] + labels[:, None] * [1, 0, -1, 0.2, 0] + 4
-    weights = rng.uniform(0.5, 1.5, 300)
+    labels = rng.integers(0, 2, pictures)
+    means, scales = np.tile([1, 0, -1, 0.2, 0], copies), np.tile([1, 2, 3, 0.5, 1], copies)
+    cells = rng.normal(size=(pictures, 5 * copies)) * scales + labels[:, None] * means + 4
+    weights = rng.uniform(0.5, 1.5, pictures)
     penalty = 0.01
     mine = linear.LeastSquares(cells, labels, weights).fit(penalty)
     share = np.where(labels == 1, weights / weights[labels == 1].sum(), weights / weights[labels == 0].sum()) / 2
@@ -417,10 +420,11 @@ def test_the_linear_fit_agrees_with_scikit_learn() -> None:
     assert np.abs(mine.logits(cells) - 4 * expected).max() < 1e-3
 
 
-def test_leaving_pictures_out_is_fitting_without_them() -> None:
+@pytest.mark.parametrize("channels", [6, 400])
+def test_leaving_pictures_out_is_fitting_without_them(channels: int) -> None:
     rng = np.random.default_rng(1)
     labels = rng.integers(0, 2, 200)
-    cells = rng.normal(size=(200, 6)) + labels[:, None] * 0.5 + 3
+    cells = rng.normal(size=(200, channels)) + labels[:, None] * 0.5 + 3
     weights = rng.uniform(0.5, 1.5, 200)
     without = rng.random(200) < 0.3
     mine = linear.LeastSquares(cells, labels, weights).fit(0.1, without=without)
