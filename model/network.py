@@ -34,7 +34,8 @@ def save(
     ----------
     storage : {"float32", "float16", "int8"}
         How weights are stored: float16 for all with two or more dimensions, or int8 for those of linear layers; the
-        head, the baseline, axes of products and all else stay float32.
+        head, axes of products and all else stay float32. Unless all is float32, the baseline is stored as float16
+        where that loses nothing.
     hashes : pair of ndarray of shape (N, 8), uint8, optional
         Of the pictures it was trained on; see `model.checkpoint.training_hashes`.
     """
@@ -45,7 +46,9 @@ def save(
     tensors: dict[str, Tensor] = {}
     for name, value in network.state_dict().items():
         value = value.detach().contiguous()
-        if name.startswith("head.") or name in buffers or value.ndim < 2 or storage == "float32":
+        if name == "baseline" and storage != "float32" and torch.equal(value.half().float(), value):
+            tensors[name] = value.half()
+        elif name.startswith("head.") or name in buffers or value.ndim < 2 or storage == "float32":
             tensors[name] = value
         elif storage == "float16":
             tensors[name] = value.half()

@@ -1,17 +1,23 @@
-"""What a cell holds of a grid of tokens: the tokens, their squares, and products along principal axes.
+"""What a cell holds of a grid of tokens: the tokens, their squares, and products along principal axes; and of those in
+the middle of the grid all of it once more.
 
 The mean over cells then is the tokens' first and second moments over the face, and the linear layer sees how channels
 vary, alone and together, beside their means. Products are those of bilinear pooling (Lin, RoyChowdhury and Maji 2015,
 "Bilinear CNN Models for Fine-grained Visual Recognition"), whose means also describe textures (Gatys, Ecker and Bethge
-2015, "Texture Synthesis Using Convolutional Neural Networks").
+2015, "Texture Synthesis Using Convolutional Neural Networks"). What the middle has of its own, nought elsewhere, lets
+the layer weigh the face otherwise than what surrounds it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from math import isqrt
 
 import torch
 from torch import Tensor, nn
+
+
+_Weights = tuple[Sequence[Tensor], Sequence[Tensor], dict[int, Tensor]]  # of tokens, of squares, of products
 
 
 class Moments(nn.Module):
@@ -28,6 +34,8 @@ class Moments(nn.Module):
         directions are part of the weights; `set_axes` gives them.
     axes : int
         Number of directions, K; a tap has K (K + 1) / 2 products.
+    middle : int
+        Side of the square of cells, in a square grid, that have all of it again; 0 for none.
 
     Raises
     ------
@@ -36,7 +44,13 @@ class Moments(nn.Module):
     """
 
     def __init__(
-        self, widths: Sequence[int], *, squares: bool = False, products: Sequence[int] = (), axes: int = 64
+        self,
+        widths: Sequence[int],
+        *,
+        squares: bool = False,
+        products: Sequence[int] = (),
+        axes: int = 64,
+        middle: int = 0,
     ) -> None:
         super().__init__()
         self.widths, self.squares = tuple(widths), squares
@@ -44,7 +58,7 @@ class Moments(nn.Module):
         narrowest = min((self.widths[place] for place in self.products), default=axes)
         if self.products and not 1 <= axes <= narrowest:
             raise ValueError(f"axes must be between 1 and the width {narrowest}, got {axes}")
-        self.count = axes
+        self.count, self.middle = axes, middle
         for place in self.products:
             self.register_buffer(f"centre{place}", torch.zeros(self.widths[place]))
             self.register_buffer(f"axes{place}", torch.eye(self.widths[place], axes))  # (D, K)
@@ -52,6 +66,11 @@ class Moments(nn.Module):
     @property
     def channels(self) -> int:
         """C, the width of a cell."""
+        return self._channels * (2 if self.middle else 1)
+
+    @property
+    def _channels(self) -> int:
+        """Without what the middle has again."""
         return sum(self.widths) * (2 if self.squares else 1) + self._products_each * len(self.products)
 
     @property
@@ -69,38 +88,54 @@ class Moments(nn.Module):
         for place in self.products:
             along = self._along(taps[place], place)
             parts.append(along[..., first] * along[..., second])
-        return torch.cat([pool(part) for part in parts], dim=2)
+        cells = torch.cat([pool(part) for part in parts], dim=2)
+        return torch.cat([cells, cells * self._inside(cells)[:, None]], dim=2) if self.middle else cells
 
     def project(self, taps: Iterable[Tensor], weight: Tensor) -> list[Tensor]:
         """Tokens of each tap, weight (C,) -> each tap's share (B, T) of the product of cells and weight, float32."""
-        linear, squared, forms = self._split(weight)
+        whole, *middle = [self._split(own) for own in weight.split(self._channels)]
         shares = []
         for place, tokens in enumerate(taps):
             with torch.autocast(tokens.device.type, enabled=False):
                 tokens = tokens.float()
-                share = tokens @ linear[place]
-                if self.squares:
-                    share = share + (tokens * tokens) @ squared[place]
-                if place in self.products:
-                    along = self._along(tokens, place)
-                    share = share + (along @ forms[place] * along).sum(dim=2)
+                share = self._share(tokens, place, whole)
+                for own in middle:
+                    share = share + self._share(tokens, place, own) * self._inside(tokens)
             shares.append(share)
         return shares
 
+    def _share(self, tokens: Tensor, place: int, weights: _Weights) -> Tensor:
+        """Tokens (B, T, D) of a tap -> the products (B, T) of what they hold and its weights."""
+        linear, squared, forms = weights
+        share = tokens @ linear[place]
+        if self.squares:
+            share = share + (tokens * tokens) @ squared[place]
+        if place in self.products:
+            along = self._along(tokens, place)
+            share = share + (along @ forms[place] * along).sum(dim=2)
+        return share
+
     def mean(self, taps: Iterable[Tensor]) -> Tensor:
         """Tokens of each tap (B, T, D) -> mean cell (B, C), float32; taps may differ in T."""
-        means, squares, products = [], [], []
+        whole: tuple[list[Tensor], ...] = ([], [], [])
+        middle: tuple[list[Tensor], ...] = ([], [], [])
         for place, tokens in enumerate(taps):
             with torch.autocast(tokens.device.type, enabled=False):
                 tokens = tokens.float()
-                means.append(tokens.mean(dim=1))
-                if self.squares:
-                    squares.append((tokens * tokens).mean(dim=1))
-                if place in self.products:
-                    along = self._along(tokens, place)
-                    first, second = self._pairs(tokens)
-                    products.append((along.transpose(1, 2) @ along / along.shape[1])[:, first, second])
-        return torch.cat([*means, *squares, *products], dim=1)
+                regions = [(tokens, 1.0, whole)]
+                if self.middle:
+                    inside = self._inside(tokens)
+                    regions.append((tokens[:, inside.bool()], float(inside.mean()), middle))  # other cells hold nought
+                for own, share, (means, squares, products) in regions:
+                    means.append(own.mean(dim=1) * share)
+                    if self.squares:
+                        squares.append((own * own).mean(dim=1) * share)
+                    if place in self.products:
+                        along = self._along(own, place)
+                        first, second = self._pairs(own)
+                        moment = along.transpose(1, 2) @ along / along.shape[1]
+                        products.append(moment[:, first, second] * share)
+        return torch.cat([part for kind in (*whole, *middle) for part in kind], dim=1)
 
     @torch.no_grad()
     def set_axes(self, place: int, mean: Tensor, covariance: Tensor) -> None:
@@ -116,6 +151,14 @@ class Moments(nn.Module):
         self.get_buffer(f"axes{place}").copy_(axes.flip(1))
         self.get_buffer(f"centre{place}").copy_(mean)
 
+    def _inside(self, tokens: Tensor) -> Tensor:
+        """Tokens (B, T, X) of a square grid -> 1 for those in its middle and 0 for others (T,)."""
+        side = isqrt(tokens.shape[1])
+        start = (side - self.middle) // 2
+        inside = torch.zeros(side, side, device=tokens.device)
+        inside[start : start + self.middle, start : start + self.middle] = 1
+        return inside.flatten()
+
     def _along(self, tokens: Tensor, place: int) -> Tensor:
         """Tokens (B, T, D) of a tap -> their coordinates (B, T, K)."""
         return (tokens - self.get_buffer(f"centre{place}")) @ self.get_buffer(f"axes{place}")
@@ -125,8 +168,8 @@ class Moments(nn.Module):
         first, second = torch.triu_indices(self.count, self.count, device=like.device)
         return first, second
 
-    def _split(self, weight: Tensor) -> tuple[Sequence[Tensor], Sequence[Tensor], dict[int, Tensor]]:
-        """Weight (C,) -> that of tokens and of squares, (D,) per tap, and of products, symmetric (K, K), by place."""
+    def _split(self, weight: Tensor) -> _Weights:
+        """Weight (C,), without what the middle has again -> that of tokens and of squares, (D,) per tap, and of products, symmetric (K, K), by place."""
         total = sum(self.widths)
         linear = weight[:total].split(self.widths)
         squared = weight[total : 2 * total].split(self.widths) if self.squares else ()

@@ -52,6 +52,8 @@ class ViTCells(nn.Module):
         Append every channel's square; see `model.backbones.moments`.
     products : sequence of int
         Tapped blocks of which the products along `axes` principal axes are appended too.
+    middle : int
+        Side of the square of patches in the middle that have all of it again.
     """
 
     def __init__(
@@ -62,6 +64,7 @@ class ViTCells(nn.Module):
         squares: bool = False,
         products: Sequence[int] = (),
         axes: int = 64,
+        middle: int = 0,
         width: int = 768,
         heads: int = 12,
         patch: int = 16,
@@ -72,8 +75,14 @@ class ViTCells(nn.Module):
         if not self.taps or list(self.taps) != sorted(set(self.taps)) or not 0 <= self.taps[0] <= self.taps[-1] < DEPTH:
             raise ValueError(f"taps must be different blocks among 0..{DEPTH - 1} in rising order, got {list(taps)}")
         self.moments = Moments(
-            [width] * len(self.taps), squares=squares, products=places(products, self.taps), axes=axes
+            [width] * len(self.taps),
+            squares=squares,
+            products=places(products, self.taps),
+            axes=axes,
+            middle=middle,
         )
+        if middle and not (0 < middle < grid and (grid - middle) % 2 == 0):
+            raise ValueError(f"middle must leave as many of {grid} patches on each side, got {middle}")
         self.normalise = normalise
         self.grid = grid
         self.width = width
@@ -120,7 +129,8 @@ def clip_vit_b16(
     squares: bool = False,
     products: Sequence[int] = (),
     axes: int = 64,
+    middle: int = 0,
 ) -> LinearHeadNet:
     """CLIP ViT-B/16 image tower, tapped at middle blocks; 768-wide tokens per tap on a 14 x 14 grid at 224 px."""
-    cells = ViTCells(taps=taps, normalise=normalise, squares=squares, products=products, axes=axes)
+    cells = ViTCells(taps=taps, normalise=normalise, squares=squares, products=products, axes=axes, middle=middle)
     return LinearHeadNet(cells, cells.moments.channels)

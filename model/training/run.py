@@ -260,7 +260,9 @@ def set_baseline(network: LinearHeadNet, loader: CropLoader, frame: pd.DataFrame
             cells = network.forward_features(images).float().sum(dim=0)  # (C, H, W)
             total = cells if total is None else total + cells
     assert total is not None
-    network.set_baseline(network.baseline + total.clone() / len(chosen))
+    baseline = network.baseline + total.clone() / len(chosen)
+    halved = baseline.half().float()  # as near as needed, and half of it to store
+    network.set_baseline(halved if bool(torch.isfinite(halved).all()) else baseline)
 
 
 def summary(config: TrainConfig, frame: pd.DataFrame) -> dict[str, object]:

@@ -297,6 +297,7 @@ def test_normalised_cells_are_standardised_per_tap():
         {"normalise": True, "squares": True, "taps": (0, 2)},
         {"products": (1,), "axes": 4},
         {"normalise": True, "squares": True, "taps": (0, 1, 2), "products": (0, 2), "axes": 5},
+        {"squares": True, "products": (1,), "axes": 4, "middle": 1},
     ],
 )
 def test_projection_and_mean_without_the_cells_are_those_of_the_cells(options):
@@ -311,6 +312,25 @@ def test_projection_and_mean_without_the_cells_are_those_of_the_cells(options):
         expected = torch.einsum("bchw,c->bhw", cells, weight)
         torch.testing.assert_close(network.project(batch, weight), expected, atol=1e-3, rtol=1e-4)
         torch.testing.assert_close(network.mean(batch), cells.mean((2, 3)), atol=1e-4, rtol=1e-4)
+
+
+def test_the_middle_has_everything_again_and_other_cells_nought():
+    plain, middle = small_vit(taps=(0, 1), squares=True), small_vit(taps=(0, 1), squares=True, middle=1)
+    middle.load_state_dict(plain.state_dict())
+    with torch.no_grad():
+        cells, both = plain(images(2, 24)), middle(images(2, 24))
+    assert both.shape[1] == middle.moments.channels == 2 * cells.shape[1]
+    torch.testing.assert_close(both[:, : cells.shape[1]], cells)
+    again = both[:, cells.shape[1] :]
+    torch.testing.assert_close(again[:, :, 1, 1], cells[:, :, 1, 1])
+    again[:, :, 1, 1] = 0
+    assert not again.any()
+
+
+@pytest.mark.parametrize("middle", [-1, 2, 3, 5])
+def test_an_impossible_middle_is_refused(middle):
+    with pytest.raises(ValueError, match="middle"):
+        small_vit(middle=middle)
 
 
 def test_products_are_of_white_directions_of_the_largest_variance():
