@@ -2,7 +2,8 @@
 
 The bundled network is frozen, so that everything the layer might see is taken once, on the clean view of pictures drawn
 at random: per block the mean of the tokens, of their squares, and of the products of pairs of 64 directions, which tell
-how channels vary together over a face (Lin, RoyChowdhury and Maji 2015, "Bilinear CNN Models"). Every row of the table
+how channels vary together over a face (Lin, RoyChowdhury and Maji 2015, "Bilinear CNN Models"), over the whole crop and
+over its middle. Every row of the table
 then is a fit on other columns of the same pictures. Features are kept in `--cache`, and taken up from there.
 """
 
@@ -35,6 +36,7 @@ from model.training.config import ConfigError, DataConfig
 from model.training.features import BATCH, CropLoader
 from model.training.identity import digest
 from model.training.leave_one_out import leave_one_out
+from model.training.precision import autocast
 from model.training.progress import Log
 
 PAGE = ROOT / "docs" / "training.md"
@@ -55,15 +57,22 @@ class Directions:
     means: list[Tensor]
 
 
-PARTS = {"means": WIDTH, "squares": WIDTH, "principal": PAIRS, "drawn": PAIRS}  # columns of a block, in this order
+MIDDLE = "middle "
+PARTS = {  # columns of a block, in this order
+    **{"means": WIDTH, "squares": WIDTH, "principal": PAIRS, "drawn": PAIRS},
+    **{MIDDLE + "means": WIDTH, MIDDLE + "squares": WIDTH, MIDDLE + "principal": PAIRS},
+}
+_SIDE = 8  # of the middle, in patches
 _ALL = (3, 4, 5, 6, 7, 8, 9)
 _Group = tuple[tuple[int, ...], tuple[str, ...]]  # blocks, and their parts
 _MOMENTS: _Group = (_ALL, ("means", "squares"))
 
 
-def _shallower(last: int, products: tuple[int, ...]) -> tuple[_Group, ...]:
+def _seen(last: int, products: tuple[int, ...], *, middle: bool = False) -> tuple[_Group, ...]:
     """What the shipped network sees, if blocks after `last` were not computed."""
-    return (tuple(range(_ALL[0], last + 1)), ("means", "squares")), (products, ("principal",))
+    groups = (tuple(range(_ALL[0], last + 1)), ("means", "squares")), (products, ("principal",))
+    again = tuple((blocks, tuple(MIDDLE + part for part in parts)) for blocks, parts in groups)
+    return groups + again if middle else groups
 
 
 ROWS: dict[str, tuple[_Group, ...]] = {
@@ -74,12 +83,15 @@ ROWS: dict[str, tuple[_Group, ...]] = {
     "these and products along principal axes": (_MOMENTS, (_ALL, ("principal",))),
     "these and products along principal axes, of blocks 3 to 5": (_MOMENTS, ((3, 4, 5), ("principal",))),
     "these and products along principal axes, of blocks 5 to 8": (_MOMENTS, ((5, 6, 7, 8), ("principal",))),
-    "these and products along principal axes, of blocks 7 to 9 (shipped)": (_MOMENTS, ((7, 8, 9), ("principal",))),
+    "these and products along principal axes, of blocks 7 to 9": _seen(9, (7, 8, 9)),
+    "these too, and all of it again of the middle": _seen(9, (7, 8, 9), middle=True),
     "these and products along random white directions": (_MOMENTS, (_ALL, ("drawn",))),
-    "tokens and squares of blocks 3 to 8, products of 6 to 8": _shallower(8, (6, 7, 8)),
-    "tokens and squares of blocks 3 to 7, products of 6 and 7": _shallower(7, (6, 7)),
-    "tokens and squares of blocks 3 to 6, products of 6": _shallower(6, (6,)),
-    "tokens and squares of blocks 3 to 5, products of 5": _shallower(5, (5,)),
+    "tokens and squares of blocks 3 to 8, products of 6 to 8": _seen(8, (6, 7, 8)),
+    "the same, and again of the middle": _seen(8, (6, 7, 8), middle=True),
+    "tokens and squares of blocks 3 to 7, products of 6 and 7": _seen(7, (6, 7)),
+    "this too, and again of the middle": _seen(7, (6, 7), middle=True),
+    "tokens and squares of blocks 3 to 6, products of 6": _seen(6, (6,)),
+    "tokens and squares of blocks 3 to 5, products of 5": _seen(5, (5,)),
     "products along principal axes alone": ((_ALL, ("principal",)),),
     "products along random white directions alone": ((_ALL, ("drawn",)),),
 }
@@ -100,12 +112,15 @@ def main() -> int:
         print(f"benchmarks.ablations: {error}", file=sys.stderr)
         return 2
     folds = data.folds(options.folds, frame)
-    taps = detector.checkpoint.header["options"]["taps"]
+    options_of = detector.checkpoint.header["options"]
+    taps = options_of["taps"]
+    shipped = _seen(taps[-1], tuple(options_of["products"]), middle=bool(options_of.get("middle")))
     rows = []
     for title, groups in ROWS.items():
         log.line(title)
         chosen = np.concatenate([_columns(values, taps, blocks, parts) for blocks, parts in groups], axis=1)
-        rows.append([title, *(f"{figure:.3f}" for figure in measure(frame, folds, chosen, penalty_of(detector), log))])
+        found = measure(frame, folds, chosen, penalty_of(detector), log)
+        rows.append([title + (" (shipped)" if groups == shipped else ""), *(f"{figure:.3f}" for figure in found)])
     text = "\n\n".join((_text(frame, penalty_of(detector)), table(("What the layer sees", *FIGURES), rows)))
     publish(text, PAGE, "ablations", write=options.write)
     return 0
@@ -156,12 +171,12 @@ def features(detector: Detector, frame: pd.DataFrame, loader: CropLoader, cache:
     """All parts of all blocks of every picture: (N, blocks, columns), float16."""
     extractor = detector.network.extractor
     assert isinstance(extractor, ViTCells)
-    key = digest(detector.checkpoint.sha256, *loader.pictures)[:16]
+    key = digest(detector.checkpoint.sha256, PARTS, *loader.pictures)[:16]
     batches = [
         [(row, "clean") for row in range(first, min(first + BATCH, len(frame)))]
         for first in range(0, len(frame), BATCH)
     ]
-    with torch.inference_mode(), ThreadPoolExecutor(1) as pool:
+    with torch.inference_mode(), autocast(torch.device("cpu")), ThreadPoolExecutor(1) as pool:
         directions = _directions(extractor, loader, len(frame))
         parts = []
         for first in log.track(range(0, len(frame), _CHUNK), "features"):
@@ -183,9 +198,10 @@ def _directions(extractor: ViTCells, loader: CropLoader, count: int) -> Directio
     for first in range(0, len(rows), BATCH):
         images = loader.batch([(int(row), "clean") for row in rows[first : first + BATCH]])
         for block, found in enumerate(extractor.tokens(images)):
-            flat = found.reshape(-1, WIDTH)
+            flat = found.float().reshape(-1, WIDTH)
             sums[block] += flat.sum(0)
-            products[block] += flat.T @ flat
+            with torch.autocast("cpu", enabled=False):
+                products[block] += flat.T @ flat
         tokens += len(flat)
     means = sums / tokens
     generator = torch.Generator().manual_seed(0)
@@ -203,12 +219,19 @@ def _parts(extractor: ViTCells, images: Tensor, directions: Directions) -> Tenso
     """All parts of all blocks: (B, blocks, columns)."""
     upper = torch.triu_indices(DIRECTIONS, DIRECTIONS)
     blocks = []
+    start = (extractor.grid - _SIDE) // 2
     for block, tokens in enumerate(extractor.tokens(images)):
-        parts = [tokens.mean(dim=1), (tokens * tokens).mean(dim=1)]
-        centred = tokens - directions.means[block]
-        for chosen in (directions.principal[block], directions.drawn[block]):
-            along = centred @ chosen  # (B, T, 64)
-            parts.append((along.transpose(1, 2) @ along / along.shape[1])[:, upper[0], upper[1]])
+        with torch.autocast("cpu", enabled=False):
+            tokens = tokens.float()
+            grid = tokens.unflatten(1, (extractor.grid, extractor.grid))
+            inside = grid[:, start : start + _SIDE, start : start + _SIDE].flatten(1, 2)
+            parts = []
+            principal, drawn = directions.principal[block], directions.drawn[block]
+            for own, sets in ((tokens, (principal, drawn)), (inside, (principal,))):
+                parts += [own.mean(dim=1), (own * own).mean(dim=1)]
+                for chosen in sets:
+                    along = (own - directions.means[block]) @ chosen  # (B, T, 64)
+                    parts.append((along.transpose(1, 2) @ along / along.shape[1])[:, upper[0], upper[1]])
         blocks.append(torch.cat(parts, dim=1))
     return torch.stack(blocks, dim=1)
 

@@ -1,5 +1,4 @@
-"""What a cell holds of a grid of tokens: the tokens, their squares, and products along principal axes; and of those in
-the middle of the grid all of it once more.
+"""What a cell holds of a grid of tokens: the tokens, their squares, products along axes; in the middle all of it twice.
 
 The mean over cells then is the tokens' first and second moments over the face, and the linear layer sees how channels
 vary, alone and together, beside their means. Products are those of bilinear pooling (Lin, RoyChowdhury and Maji 2015,
@@ -15,7 +14,6 @@ from math import isqrt
 
 import torch
 from torch import Tensor, nn
-
 
 _Weights = tuple[Sequence[Tensor], Sequence[Tensor], dict[int, Tensor]]  # of tokens, of squares, of products
 
@@ -169,7 +167,7 @@ class Moments(nn.Module):
         return first, second
 
     def _split(self, weight: Tensor) -> _Weights:
-        """Weight (C,), without what the middle has again -> that of tokens and of squares, (D,) per tap, and of products, symmetric (K, K), by place."""
+        """Weight (C,) of a region -> that of tokens and of squares, (D,) per tap, and of products (K, K), by place."""
         total = sum(self.widths)
         linear = weight[:total].split(self.widths)
         squared = weight[total : 2 * total].split(self.widths) if self.squares else ()
