@@ -10,7 +10,7 @@ import streamlit as st
 
 from dashboard import words
 from dashboard.widgets.evaluation.figures import card, with_interval
-from model.accuracy import TEST_PICTURES, is_own, leave_one_out, unseen_fake, unseen_real
+from model.accuracy import APART, TEST_PICTURES, is_own, leave_one_out, unseen_fake, unseen_real
 from model.checkpoint import CheckpointInfo
 
 
@@ -149,6 +149,7 @@ def _figures(metrics: Mapping[str, Any]) -> None:
         st.caption(
             "This is what to expect in the wild: each row was left out of training, then tested. The intervals are for "
             "other pictures of these generators; other generators can lie outside them."
+            + ("" if over["together"] else f" {APART}")
         )
     else:
         st.caption(

@@ -8,9 +8,10 @@ an interrupted one continues, and what a checkpoint's header says of it may chan
 
 from model.accuracy._figures import leave_one_out, unseen_fake, unseen_real
 from model.accuracy._measure import Material, load, measure, real_vs_real
-from model.accuracy._page import TARGETS, TEST_PICTURES, Target, introduction, is_own, met, page, said, targets
+from model.accuracy._page import APART, TARGETS, TEST_PICTURES, Target, introduction, is_own, met, page, said, targets
 
 __all__ = [
+    "APART",
     "TARGETS",
     "TEST_PICTURES",
     "Material",

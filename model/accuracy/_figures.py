@@ -20,19 +20,20 @@ def leave_one_out(measured: Mapping[str, Any]) -> dict[str, Any] | None:
     Returns
     -------
     dict or None
-        `roc_auc` and `tpr_at_1_percent_fpr`, each with `mean` and `worst`, which names its fold as `of`; and `folds`,
-        their number. The interval of a mean is what training measured of all folds together or, in a header without
-        that, recovered from the folds' as if they shared no photographs (`method` tells).
+        `roc_auc` and `tpr_at_1_percent_fpr`, each with `mean` and `worst`, which names its fold as `of`; `folds`, their
+        number; and `together`: whether the intervals of means are what training measured of all folds together. In a
+        header without that they are recovered from the folds', as if these shared no photographs.
     """
     folds = entries(measured.get(LEAVE_ONE_OUT))
     if not folds:
         return None
     keys = ("roc_auc", "tpr_at_1_percent_fpr")
     figures = {key: _mean_and_worst({name: fold.get(key) for name, fold in folds.items()}, min) for key in keys}
-    for key, measured_together in entries(measured.get(MEANS)).items():
-        if key in figures and measured_together.get("value") is not None:
-            figures[key]["mean"] = dict(measured_together)
-    return {"folds": len(folds)} | figures
+    means = {key: mean for key, mean in entries(measured.get(MEANS)).items() if mean.get("value") is not None}
+    together = set(keys) <= set(means)
+    if together:
+        figures = {key: figure | {"mean": means[key]} for key, figure in figures.items()}
+    return {"folds": len(folds), "together": together} | figures
 
 
 def unseen_real(measured: Mapping[str, Any]) -> dict[str, Any] | None:

@@ -13,7 +13,7 @@ from typing import Any
 
 import pandas as pd
 
-from model.accuracy import TEST_PICTURES, is_own, leave_one_out
+from model.accuracy import APART, TEST_PICTURES, is_own, leave_one_out
 from model.checkpoint import CheckpointInfo, read_info, rewrite
 from model.metrics import image_level, reliability_frame, wilson
 from model.metrics._groups import mean_of
@@ -253,7 +253,7 @@ def _leave_one_out(metrics: Mapping[str, Any]) -> list[str]:
     for title, which in (("**mean**", "mean"), ("**minimum**", "worst")):
         figures = [summed_up[key][which] for key in ("roc_auc", "tpr_at_1_percent_fpr")]
         out.append(_row([title, *map(rate, figures), "", ""]))
-    return [*out, ""]
+    return [*out, "", *([] if summed_up["together"] else [f"{APART}\n"])]
 
 
 def _unseen(metrics: Mapping[str, Any]) -> list[str]:

@@ -400,6 +400,13 @@ def test_leave_one_out_is_summed_up_by_mean_and_worst_fold() -> None:
     assert found["tpr_at_1_percent_fpr"]["worst"] == HEADER["leave_one_out"]["sd_2_1"]["tpr_at_1_percent_fpr"] | {
         "of": "sd_2_1"
     }
+    assert not found["together"]
+    one = {"value": 0.8, "low": 0.7, "high": 0.9}
+    means = {"roc_auc": one, "tpr_at_1_percent_fpr": one | {"low": 0.6}}
+    measured = leave_one_out(HEADER | {"leave_one_out_means": means})
+    assert measured["together"] and measured["folds"] == found["folds"]
+    assert [measured[key]["mean"]["low"] for key in means] == [0.7, 0.6]
+    assert measured["roc_auc"]["worst"] == found["roc_auc"]["worst"]
     assert leave_one_out({}) is None
     undefined = leave_one_out({"leave_one_out": {"empty": {"roc_auc": {"value": None}}}})
     assert undefined is not None
