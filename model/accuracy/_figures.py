@@ -32,7 +32,7 @@ def leave_one_out(measured: Mapping[str, Any]) -> dict[str, Any] | None:
     means = {key: mean for key, mean in entries(measured.get(MEANS)).items() if mean.get("value") is not None}
     together = set(keys) <= set(means)
     if together:
-        figures = {key: figure | {"mean": means[key]} for key, figure in figures.items()}
+        figures = {key: figure | {"mean": dict(means[key])} for key, figure in figures.items()}
     return {"folds": len(folds), "together": together} | figures
 
 
