@@ -3,8 +3,8 @@
 The bundled network is frozen, so that everything the layer might see is taken once, on the clean view of pictures drawn
 at random: per block the mean of the tokens, of their squares, and of the products of pairs of 64 directions, which tell
 how channels vary together over a face (Lin, RoyChowdhury and Maji 2015, "Bilinear CNN Models"), over the whole crop and
-over its middle. Every row of the table
-then is a fit on other columns of the same pictures. Features are kept in `--cache`, and taken up from there.
+over its middle. Every row of the table then is a fit on other columns of the same pictures. Features are kept in
+`--cache`, and taken up from there.
 """
 
 from __future__ import annotations
