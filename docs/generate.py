@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 
 from dashboard.cli import app
 from dashboard.settings import TOML_NAME, Settings
-from model.accuracy import TEST_PICTURES, leave_one_out
+from model.accuracy import APART, TEST_PICTURES, leave_one_out
 from model.checkpoint import WEIGHTS, CheckpointInfo, list_checkpoints
 from model.training.card import rate, render
 
@@ -150,6 +150,7 @@ def _left_out(info: CheckpointInfo, over_folds: Mapping[str, typing.Any]) -> str
         f"{rate(found['mean'])}, the threshold taken on each fold's own pictures; worst fold, {name}, AUC "
         f"{rate(worst)}{chance}. From fold to fold the AUC goes from {' to '.join(f'{end:.2f}' for end in aucs)} and "
         f"the share found from {' to '.join(f'{100 * end:.0f}' for end in shares)} %."
+        + ("" if over_folds["together"] else f" {APART}")
     )
 
 

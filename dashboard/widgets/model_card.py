@@ -10,7 +10,7 @@ import streamlit as st
 
 from dashboard import words
 from dashboard.widgets.evaluation.figures import card, with_interval
-from model.accuracy import APART, TEST_PICTURES, is_own, leave_one_out, unseen_fake, unseen_real
+from model.accuracy import APART, NOT_SETS, TEST_PICTURES, is_own, leave_one_out, unseen_fake, unseen_real
 from model.checkpoint import CheckpointInfo
 
 
@@ -54,7 +54,7 @@ def rows_of(metrics: Mapping[str, Any]) -> pd.DataFrame:
     known = [name for name in _SETS if name in metrics]
     for name in (*known, *(name for name in metrics if name not in _SETS)):
         figures = metrics[name]
-        if name.startswith((LEAVE_ONE_OUT, "unseen_")) or not isinstance(figures, Mapping):
+        if name in NOT_SETS or not isinstance(figures, Mapping):
             continue
         row: dict[str, object] = {"Measured on": _SETS.get(name, name.replace("_", " ").capitalize())}
         if "n_real" in figures and "n_fake" in figures:

@@ -6,12 +6,14 @@ its content: pictures, weights, calibration, thresholds, arithmetic and code. A 
 an interrupted one continues, and what a checkpoint's header says of it may change in between.
 """
 
-from model.accuracy._figures import leave_one_out, unseen_fake, unseen_real
+from model.accuracy._figures import BY_FOLDS, NOT_SETS, leave_one_out, unseen_fake, unseen_real
 from model.accuracy._measure import Material, load, measure, real_vs_real
 from model.accuracy._page import APART, TARGETS, TEST_PICTURES, Target, introduction, is_own, met, page, said, targets
 
 __all__ = [
     "APART",
+    "BY_FOLDS",
+    "NOT_SETS",
     "TARGETS",
     "TEST_PICTURES",
     "Material",

@@ -10,6 +10,8 @@ from model.tiers import TIERS
 
 # Entries of a header's metrics.
 LEAVE_ONE_OUT, MEANS, UNSEEN_REAL, UNSEEN_FAKE = "leave_one_out", "leave_one_out_means", "unseen_real", "unseen_fake"
+BY_FOLDS = (LEAVE_ONE_OUT, MEANS)  # these need no thresholds
+NOT_SETS = (*BY_FOLDS, UNSEEN_REAL, UNSEEN_FAKE)  # all others are sets of pictures, under whatever name
 
 Figure = dict[str, Any]  # value, low, high; a reason where there is none
 

@@ -20,6 +20,7 @@ from scipy.optimize import minimize
 from scipy.special import expit
 
 from model import checkpoint
+from model.accuracy import BY_FOLDS
 from model.calibration import Calibration, Thresholds
 from model.checkpoint import CheckpointInfo, read_info
 from model.dataset import LabelledSet, load_labelled
@@ -337,7 +338,7 @@ def recalibrate(
         "temperature": calibration.temperature,
         "calibration_bias": calibration.bias,
         "thresholds": {"real": thresholds.real, "fake": thresholds.fake, "fpr": thresholds.fpr},
-        "metrics": {key: value for key, value in info.header["metrics"].items() if key.startswith("leave_one_out")},
+        "metrics": {key: value for key, value in info.header["metrics"].items() if key in BY_FOLDS},
         "calibrated_on": {
             "digest": hashlib.sha256("\n".join(sorted(sha256 for sha256, _ in used)).encode()).hexdigest(),
             "n_real": sum(label == 0 for _, label in used),

@@ -13,7 +13,7 @@ from typing import Any
 
 import pandas as pd
 
-from model.accuracy import APART, TEST_PICTURES, is_own, leave_one_out
+from model.accuracy import APART, NOT_SETS, TEST_PICTURES, is_own, leave_one_out
 from model.checkpoint import CheckpointInfo, read_info, rewrite
 from model.metrics import image_level, reliability_frame, wilson
 from model.metrics._groups import mean_of
@@ -116,7 +116,7 @@ def render(info: CheckpointInfo) -> str:
     """The card of a checkpoint as Markdown."""
     header = info.header
     training, metrics = header["training"], header["metrics"]
-    sets = {name: figures for name, figures in metrics.items() if not name.startswith(("leave_one_out", "unseen_"))}
+    sets = {name: figures for name, figures in metrics.items() if name not in NOT_SETS}
     whole = {name: figures for name, figures in sets.items() if not name.startswith(MANIPULATED)}
     sections = [
         _identity(header),

@@ -176,3 +176,9 @@ def test_measured_figures_stand_from_mild_to_harsh() -> None:
         "Mine",
     ]
     assert shown["Pictures"].tolist() == [5] * 4
+
+
+def test_a_set_may_have_a_name_that_begins_like_those_of_unseen_sources() -> None:
+    figures = {"n_real": 2, "n_fake": 3, "recall": {"value": 0.5}}
+    shown = rows_of(dict.fromkeys(("leave_one_out_means", "unseen_real", "unseen_cameras"), figures))
+    assert shown["Measured on"].tolist() == ["Unseen cameras"]

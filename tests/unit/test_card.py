@@ -135,6 +135,12 @@ def test_what_is_not_in_the_header_is_not_in_the_card(tmp_path: Path) -> None:
     assert "unseen" not in text
 
 
+def test_a_set_may_have_a_name_that_begins_like_those_of_unseen_sources(tmp_path: Path) -> None:
+    path = save_tiny(tmp_path / "tiny.safetensors")
+    info = card.attach(path, {"unseen_cameras": written(tmp_path)})
+    assert "unseen cameras" in info.card.read_text("utf-8")
+
+
 def test_the_recipe_in_a_card_can_be_trained_again(tmp_path: Path) -> None:
     text = sections(card.render(info_of(tmp_path, **EVERYTHING)))["How to reproduce it"]
     (recipe,) = re.findall(r"```toml\n(.*?)```", text, flags=re.DOTALL)
