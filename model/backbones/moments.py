@@ -15,8 +15,6 @@ from math import isqrt
 import torch
 from torch import Tensor, nn
 
-_Weights = tuple[Sequence[Tensor], Sequence[Tensor], dict[int, Tensor]]  # of tokens, of squares, of products
-
 
 class Moments(nn.Module):
     """Turns tokens of several taps into cells, and into what is needed of cells without holding them.
@@ -91,27 +89,20 @@ class Moments(nn.Module):
 
     def project(self, taps: Iterable[Tensor], weight: Tensor) -> list[Tensor]:
         """Tokens of each tap, weight (C,) -> each tap's share (B, T) of the product of cells and weight, float32."""
-        whole, *middle = [self._split(own) for own in weight.split(self._channels)]
+        linear, squared, forms = self._split(weight.view(-1, self._channels))  # of both regions at once
         shares = []
         for place, tokens in enumerate(taps):
             with torch.autocast(tokens.device.type, enabled=False):
                 tokens = tokens.float()
-                share = self._share(tokens, place, whole)
-                for own in middle:
-                    share = share + self._share(tokens, place, own) * self._inside(tokens)
-            shares.append(share)
+                share = tokens @ linear[place].T  # (B, T, regions)
+                if self.squares:
+                    share = share + (tokens * tokens) @ squared[place].T
+                if place in self.products:
+                    along = self._along(tokens, place)
+                    share = share + torch.stack([(along @ form * along).sum(dim=2) for form in forms[place]], dim=2)
+                whole, *middle = share.unbind(dim=2)
+                shares.append(whole + middle[0] * self._inside(tokens) if middle else whole)
         return shares
-
-    def _share(self, tokens: Tensor, place: int, weights: _Weights) -> Tensor:
-        """Tokens (B, T, D) of a tap -> the products (B, T) of what they hold and its weights."""
-        linear, squared, forms = weights
-        share = tokens @ linear[place]
-        if self.squares:
-            share = share + (tokens * tokens) @ squared[place]
-        if place in self.products:
-            along = self._along(tokens, place)
-            share = share + (along @ forms[place] * along).sum(dim=2)
-        return share
 
     def mean(self, taps: Iterable[Tensor]) -> Tensor:
         """Tokens of each tap (B, T, D) -> mean cell (B, C), float32; taps may differ in T."""
@@ -166,17 +157,18 @@ class Moments(nn.Module):
         first, second = torch.triu_indices(self.count, self.count, device=like.device)
         return first, second
 
-    def _split(self, weight: Tensor) -> _Weights:
-        """Weight (C,) of a region -> that of tokens and of squares, (D,) per tap, and of products (K, K), by place."""
+    def _split(self, weight: Tensor) -> tuple[Sequence[Tensor], Sequence[Tensor], dict[int, Tensor]]:
+        """Weights of R regions (R, C) -> of tokens and of squares, (R, D) per tap; of products (R, K, K), by place."""
         total = sum(self.widths)
-        linear = weight[:total].split(self.widths)
-        squared = weight[total : 2 * total].split(self.widths) if self.squares else ()
-        rest = weight[total * (2 if self.squares else 1) :].view(len(self.products), self._products_each)
+        linear = weight[:, :total].split(self.widths, dim=1)
+        squared = weight[:, total : 2 * total].split(self.widths, dim=1) if self.squares else ()
+        rest = weight[:, total * (2 if self.squares else 1) :].unflatten(1, (len(self.products), self._products_each))
         first, second = self._pairs(weight)
         forms = {}
-        for place, own in zip(self.products, rest, strict=True):
-            form = torch.zeros(self.count, self.count, device=weight.device).index_put((first, second), own)
-            forms[place] = (form + form.T) / 2
+        for place, own in zip(self.products, rest.unbind(dim=1), strict=True):
+            form = weight.new_zeros(len(weight), self.count, self.count)
+            form[:, first, second] = own
+            forms[place] = (form + form.transpose(1, 2)) / 2
         return linear, squared, forms
 
 

@@ -104,18 +104,14 @@ class _Int8Block(nn.Module):
 
     def forward(self, tokens: Tensor) -> Tensor:
         """Tokens (B, T, D) -> (B, T, D), float32."""
-        qkv = self.qkv(self.levels1(tokens), torch.bfloat16)
-        batch, count, width = tokens.shape
-        query, key, value = qkv.view(batch, count, 3, self.heads, -1).permute(2, 0, 3, 1, 4).flatten(1, 2)
-        attention = torch.bmm(query, key.transpose(1, 2)).softmax(dim=2)  # (B * heads, T, T)
-        mixed = torch.bmm(attention, value).unflatten(0, (batch, self.heads)).transpose(1, 2)
-        tokens = tokens + self.project(mixed.reshape(batch, count, width))
+        mixed = _attention(self.qkv(self.levels1(tokens), torch.bfloat16), self.heads)
+        tokens = tokens + self.project(mixed)
         hidden = self.expand(self.levels2(tokens), torch.float32, after="swish")
         per_one = (_LEVELS - 1) / (hidden.amax(dim=2, keepdim=True).clamp_min_(0) - _LOWEST)  # levels (B, T, 1)
         zero = (-_LOWEST * per_one).ceil_()  # whole: most values lie close to 0, and its error would be that of all
         levels = _as_bytes(hidden.mul_(per_one).add_(zero + 0.5))
         out = self.contract(levels, torch.float32)
-        out.view(-1, width).addr_(zero.flatten(), self.total, alpha=-1)
+        out.flatten(0, 1).addr_(zero.flatten(), self.total, alpha=-1)
         return out.div_(per_one).add_(self.contract_bias).add_(tokens)
 
 
@@ -147,8 +143,7 @@ class _Levels(nn.Module):
         """Tokens (..., D) -> levels (..., D + E), uint8."""
         levels = functional.layer_norm(tokens, self.shape, self.weight, self.bias, self.eps)
         copies = levels.index_select(-1, self.extra) + self.offset
-        levels = torch.cat([levels, copies], dim=-1).clamp_(0, _LEVELS + 0.5)
-        return _as_bytes(levels)
+        return torch.cat([_as_bytes(part.clamp_(0, _LEVELS + 0.5)) for part in (levels, copies)], dim=-1)
 
     def before(self, layer: nn.Linear, gains: Tensor) -> _Product:
         """The layer that reads these levels in place of the norm's outputs; its outputs are multiplied by `gains`."""
@@ -181,6 +176,17 @@ class _Product(nn.Module):
         return torch.ops.onednn.qlinear_pointwise(
             levels, 1.0, 0, self.packed, self.scale, self.zero, self.bias, 1.0, 0, kind, after, [], ""
         )
+
+
+def _attention(qkv: Tensor, heads: int) -> Tensor:
+    """Queries, keys and values side by side (B, T, 3 D) -> mixed values (B, T, D); queries are scaled already."""
+    batch, count, width = qkv.shape
+    out = qkv.new_empty(batch, count, width // 3)
+    for own, mixed in zip(qkv, out, strict=True):  # what an image needs fits the cache; strided heads are not copied
+        query, key, value = own.view(count, 3, heads, -1).permute(1, 2, 0, 3)  # each (heads, T, D / heads)
+        attention = torch.bmm(query, key.transpose(1, 2)).softmax(dim=2)  # (heads, T, T)
+        mixed.view(count, heads, -1).copy_(torch.bmm(attention, value).transpose(0, 1))
+    return out
 
 
 def _as_bytes(levels: Tensor) -> Tensor:
