@@ -8,7 +8,7 @@ import numpy.typing as npt
 from model.metrics._arrays import Floats, checked, missing_class
 from model.metrics._rate import BOOTSTRAP, Rate, undefined
 from model.metrics._scores import interval
-from model.metrics._statistics import RESAMPLES, SEED, Statistics, chunks, drawn
+from model.metrics._statistics import RESAMPLES, SEED, Statistics, chunks, drawn_among
 
 
 def means_over_sets(
@@ -64,10 +64,5 @@ def means_over_sets(
     alike = np.unique(np.vstack([held, labels]), axis=1, return_inverse=True)[1].ravel()
     strata = [np.flatnonzero(alike == kind) for kind in range(alike.max() + 1)]
     rng = np.random.default_rng(seed)
-    parts = []
-    for rows in chunks(resamples, len(labels)):
-        weights = np.empty((rows, len(labels)))
-        for stratum in strata:
-            weights[:, stratum] = drawn(rng, len(stratum), rows)
-        parts.append(means(weights))
+    parts = [means(drawn_among(rng, strata, rows)) for rows in chunks(resamples, len(labels))]
     return {name: interval(value, np.concatenate([part[name] for part in parts])) for name, value in values_of.items()}

@@ -157,12 +157,20 @@ def allowed(target: float, n_real: npt.ArrayLike) -> Ints:
     return np.floor(target * np.asarray(n_real) + 1e-9).astype(np.int64)
 
 
-def drawn(rng: np.random.Generator, count: int, resamples: int) -> Floats:
+def _drawn(rng: np.random.Generator, count: int, resamples: int) -> Floats:
     """How often each of `count` units was drawn in each resample; shape (resamples, count), rows sum to `count`."""
     picks = rng.integers(0, count, size=(resamples, count)) if count else np.zeros((resamples, 0), dtype=np.int64)
     picks += np.arange(resamples)[:, None] * count
     counts = np.bincount(picks.ravel(), minlength=resamples * count)
     return counts.reshape(resamples, count).astype(np.float64)
+
+
+def drawn_among(rng: np.random.Generator, strata: Sequence[Ints], resamples: int) -> Floats:
+    """How often each unit was drawn among its like; shape (resamples, U). The strata part the numbers below U."""
+    weights = np.empty((resamples, sum(map(len, strata))))
+    for stratum in strata:
+        weights[:, stratum] = _drawn(rng, len(stratum), resamples)
+    return weights
 
 
 class Draws:
@@ -186,7 +194,7 @@ class Draws:
             kinds = np.where(shares == 1, 1, np.where(shares == 0, 0, 2))
             kinds = kinds.reshape(len(found))
         self._strata = [np.flatnonzero(kinds == kind) for kind in (0, 1, 2)]
-        self._units, self._rows = len(kinds), len(labels)
+        self._rows = len(labels)
 
     @property
     def smallest(self) -> int:
@@ -199,10 +207,7 @@ class Draws:
 
     def units(self, rng: np.random.Generator, resamples: int) -> Floats:
         """How often each unit is drawn; shape (resamples, U)."""
-        weights = np.empty((resamples, self._units))
-        for stratum in self._strata:
-            weights[:, stratum] = drawn(rng, len(stratum), resamples)
-        return weights
+        return drawn_among(rng, self._strata, resamples)
 
     def weights(self, rng: np.random.Generator, resamples: int) -> Floats:
         """How often each image is drawn; shape (resamples, N)."""
