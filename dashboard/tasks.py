@@ -44,6 +44,7 @@ from model.dataset import LabelledSet
 from model.detector import Detector, Readable
 from model.imaging import ImageError, miniature
 from model.results import ImageResult, write_csv
+from model.sandbox import SandboxError
 from model.sources import Archive, ImageSource, Source, SourceError, SourceSet
 from model.tiers import tier
 
@@ -216,7 +217,7 @@ class _Watched:
         shown = self._index >= MAX_THUMBNAILS or self._index in self._thumbnails
         told = self._fingerprints is None or bool(self._fingerprints.known[self._index])
         if not (shown and told):
-            with suppress(ImageError):  # the detector reports what is wrong with the file
+            with suppress(ImageError, SandboxError):  # the detector reports what is wrong
                 small = miniature(data, LOOK, crop=False)
                 if not shown:
                     self._thumbnails[self._index] = _address(ImageOps.fit(small, (THUMBNAIL, THUMBNAIL)))
@@ -268,6 +269,8 @@ def perform(job: Job, run: Run, detector: Detector, settings: Settings, *, earli
         return data_digest(pd.read_parquet(run.table, columns=["path", "sha256"]))
     except StoreError as error:
         raise JobError(str(error)) from error
+    except SandboxError as error:
+        raise JobError(f"{error} What was judged is kept: the run can be continued.") from error
     except OSError as error:
         raise JobError(
             f"The results cannot be written ({error.strerror or error}). What was judged is kept: the run can be "
@@ -290,11 +293,12 @@ def classify(
     watched = [_Watched(source, index, thumbnails, fingerprints) for index, source in enumerate(sources)]
     size = int(run.settings["batch_size"])
     images = images_of(bulk.journalled(run.table, batch_size=size))
+    images = images[images["sha256"].fillna("") != ""]  # others are tried again
     job.begin(len(images), **_counts(images))
     reporting = cast(Detector, _Reporting(detector, job, str(run.settings["tier"])))
     known = partial(_known, job, run, earlier, bulk.identity(reporting)) if earlier else None
     try:
-        summary = bulk.run(reporting, watched, run.table, resume=True, batch_size=size, known=known)
+        summary = bulk.run(reporting, watched, run.table, resume=True, batch_size=size, known=known, step=job.rest)
     except bulk.BulkError as error:
         if isinstance(error.__cause__, OSError):
             raise error.__cause__ from error

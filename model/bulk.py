@@ -120,6 +120,7 @@ def run(
     batch_size: int = 16,
     known: Known | None = None,
     progress: Callable[[int, int], None] | None = None,
+    step: Callable[[], None] | None = None,
 ) -> Summary:
     """Judge images and write the table `out`, one row per face (`model.results.COLUMNS`).
 
@@ -137,6 +138,8 @@ def run(
         read, are left aside.
     progress : callable, optional
         Called with (images done, all images), first with those taken over.
+    step : callable, optional
+        Called before each image that is compared with what was judged of it; may raise to stop the run.
 
     Raises
     ------
@@ -154,7 +157,12 @@ def run(
             with _journal_of(out).open("rb+" if resume and interrupted(out) else "wb+") as file:
                 journal = _Journal(file, detector)
                 journal.recover(out, batch_size)
-                left = [source for source in sources if not journal.holds(source)]
+                left = []
+                for source in sources:
+                    if step is not None and journal.may_hold(source):
+                        step()
+                    if not journal.holds(source):
+                        left.append(source)
                 if known is not None and not journal.judged:
                     taken = journal.take(known(left))
                     left = [source for source in left if source.name not in taken]
@@ -355,10 +363,13 @@ class _Journal:
         rows: list[_Row] = json.loads(self.file.readline())["rows"]
         return rows
 
+    def may_hold(self, source: Readable) -> bool:
+        """Whether the journal has a file of this name that is not tried again, which only reading it can tell."""
+        return bool(self.digests.get(source.name))
+
     def holds(self, source: Readable) -> bool:
         """Whether the journal has this very file; files that could not be read are tried again."""
-        digest = self.digests.get(source.name)
-        return bool(digest) and digest_of(source) == digest
+        return self.may_hold(source) and digest_of(source) == self.digests[source.name]
 
     def _note(self, name: str, rows: list[_Row], place: int, *, known: bool) -> None:
         self.places[name] = place

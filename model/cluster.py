@@ -18,6 +18,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 
 from model.calibration import Thresholds
@@ -135,6 +136,7 @@ class _Worker:
 
     def __init__(self, *, path: str, sha256: str, thresholds: dict[str, Any], runtime: str, batch_size: int) -> None:
         name, precision = runtime.rsplit("-", 1)
+        cv2.setNumThreads(1)  # as `threads` below: the processor that a worker asks for
         self.detector = Detector.load(
             path, precision=precision, thresholds=Thresholds(**thresholds), runtime=name, threads=1
         )
@@ -181,9 +183,10 @@ def _connect() -> None:
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing leaves this machine
     try:
         ray.init(**quiet)
-    except (OSError, RuntimeError, ValueError) as error:
+    except (OSError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
         where = os.environ.get("RAY_ADDRESS")
-        asked = (
-            f"the cluster that RAY_ADDRESS names ({where}) cannot be joined" if where else "Ray cannot be started here"
+        asked = f"the cluster that RAY_ADDRESS names ({where}) cannot be joined from here"
+        hint = (
+            ". Run `ray start --address` on this machine first, and set RAY_AUTH_MODE=token if the cluster asks for one"
         )
-        raise ClusterError(f"{asked}: {error}") from error
+        raise ClusterError(f"{asked}: {error}{hint}" if where else f"Ray cannot be started here: {error}") from error

@@ -33,6 +33,7 @@ from model.normalise import Normaliser
 from model.regions import find_mesh, masks
 from model.results import FaceResult, ImageResult, not_applicable
 from model.runtimes import PRECISIONS, Choice, Runtime
+from model.sandbox import SandboxError
 
 if TYPE_CHECKING:  # a second to import, which other runtimes do without
     from model.backbones import LinearHeadNet
@@ -72,6 +73,7 @@ class _Prepared:
     meshes: tuple[np.ndarray | None, ...] = ()  # of the usable faces
     code: str | None = None
     error: str | None = None
+    fault: SandboxError | None = None  # no picture's
 
     def fail(self, code: str, error: str) -> None:
         """Note why there is no verdict, and forget what was found on the way to it."""
@@ -207,6 +209,8 @@ class Detector:
         ------
         ValueError
             If `batch_size` is not positive.
+        model.sandbox.SandboxError
+            If images are decoded by helper processes, and none can be started: the rest would fail one by one.
         """
         if batch_size < 1:
             raise ValueError(f"batch_size must be at least 1, got {batch_size}")
@@ -230,6 +234,8 @@ class Detector:
                 if not pending:
                     break
                 waiting.append(pending.popleft().result())
+                if (fault := waiting[-1].fault) is not None:
+                    raise fault
                 crops += len(waiting[-1].crops)
                 if crops >= batch_size or len(waiting) >= READ_AHEAD:
                     results = self._finish(waiting, batch_size)
@@ -301,6 +307,7 @@ class Detector:
             out.fail(error.code, f"{out.name}: {error}")
         except Exception as error:  # noqa: BLE001 - one image must never stop the rest
             out.fail("failed", f"{out.name}: could not be examined ({type(error).__name__}: {error}).")
+            out.fault = error if isinstance(error, SandboxError) else None
 
     def _finish(self, prepared: list[_Prepared], batch_size: int = 16) -> list[ImageResult]:
         crops = [crop for image in prepared for crop in image.crops]  # (S, S, 3)

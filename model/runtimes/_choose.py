@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import version
@@ -20,7 +21,7 @@ from model.runtimes._base import INT8, PRECISIONS, Runtime, RuntimeRefusedError
 from model.runtimes._exported import OnnxRuntime, OpenVinoRuntime
 from model.runtimes._graph import exported, graph_path
 from model.runtimes._ranges import ranges_path
-from model.runtimes.parity import admit, signature
+from model.runtimes.parity import admit, processor, signature
 
 if TYPE_CHECKING:  # a second to import, which exported graphs do without
     from model.backbones import LinearHeadNet
@@ -156,16 +157,21 @@ class Choice:
         Faces per second of every runtime that was tried.
     refused : dict of str to str
         Why others could not be tried.
+    kept : Path, optional
+        The record that it was read from, if it was measured before.
     """
 
     runtime: Runtime
     rates: dict[str, float]
     refused: dict[str, str]
+    kept: Path | None = None
 
     def __str__(self) -> str:
         rates = ", ".join(f"{name} {rate:.1f}" for name, rate in self.rates.items())
         refused = "".join(f"; {reason}" for reason in self.refused.values())
-        return f"runtime {self.runtime.name}-{self.runtime.precision} chosen (faces per second: {rates}){refused}"
+        again = f"; measured before, delete {self.kept} to measure anew" if self.kept else ""
+        name = f"{self.runtime.name}-{self.runtime.precision}"
+        return f"runtime {name} chosen (faces per second: {rates}){refused}{again}"
 
 
 def choose(
@@ -173,13 +179,43 @@ def choose(
 ) -> Choice:
     """Measure the installed runtimes for a moment and take the quickest; torch where none is clearly quicker.
 
-    The precision is never changed for speed.
+    The precision is never changed for speed. The choice is kept in the cache folder and holds as long as there are the
+    same runtimes, threads and processor: otherwise runs would change runtimes wherever two are about as quick.
 
     Raises
     ------
     RuntimeRefusedError
         If no installed runtime offers the precision.
     """
+    key: dict[str, object] = {
+        "runtimes": {name: version("torch" if name == CUDA else name) for name in available()},
+        "threads": threads,
+        "processor": processor(),
+    }
+    record = graph_path(info, precision).with_suffix(".choice.json")
+    if (before := _kept(record, key)) is not None:
+        name, rates, refused = before
+        with suppress(RuntimeRefusedError):  # it may have lost its graph, or its ranges
+            return Choice(load(info, network, name, precision, threads), rates, refused, record)
+    choice = _measured(info, network, precision, threads)
+    with suppress(OSError):  # then each process measures for itself
+        record.parent.mkdir(parents=True, exist_ok=True)
+        found = {"name": choice.runtime.name, "rates": choice.rates, "refused": choice.refused}
+        record.write_text(json.dumps(key | {"found": found}, indent=2), "utf-8")
+    return choice
+
+
+def _kept(record: Path, key: dict[str, object]) -> tuple[str, dict[str, float], dict[str, str]] | None:
+    """Name, rates and refusals of an earlier choice; None where none was made under the same conditions."""
+    try:
+        entry = json.loads(record.read_text("utf-8"))
+        found = entry.pop("found")
+        return (found["name"], found["rates"], found["refused"]) if entry == key else None
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return None
+
+
+def _measured(info: CheckpointInfo, network: Callable[[], LinearHeadNet], precision: str, threads: int) -> Choice:
     runtimes: dict[str, Runtime] = {}
     refused: dict[str, str] = {}
     for name in available():

@@ -137,7 +137,7 @@ def admit(
     key: dict[str, object] = {
         "graph": made_of,
         "runtime": f"{runtime.name} {version}",
-        "processor": f"{platform.machine()} {cv2.getCPUFeaturesLine()}",
+        "processor": processor(),
         "tolerance": asdict(TOLERANCES[runtime.precision]),
     }
     record = graph.with_name(f"{graph.stem}-{runtime.name}-{runtime.precision}.json")
@@ -213,6 +213,11 @@ def _error(a: np.ndarray, b: np.ndarray) -> float:
     apart = float(np.sqrt(np.mean((b.astype(np.float64) - a) ** 2)))
     spread = float(a.std(dtype=np.float64))
     return apart / spread if spread > 0 else 0.0 if apart == 0 else float("inf")
+
+
+def processor() -> str:
+    """Kind of this machine's processor, by what it can compute."""
+    return f"{platform.machine()} {cv2.getCPUFeaturesLine()}"
 
 
 def signature(path: Path) -> str:

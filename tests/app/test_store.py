@@ -16,14 +16,16 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from PIL import Image
 
 from dashboard import tasks
 from dashboard.jobs import CANCELLED, DONE, FAILED, INTERRUPTED, PAUSED, RUNNING, Job, JobError, JobQueue, Stopped
 from dashboard.settings import Settings, get_settings
 from dashboard.store import BULK, EVALUATION, MIGRATIONS, Run, RunStore, StoreError, write_atomically
-from model import imaging
+from model import bulk, imaging
 from model.dataset import from_source_set
 from model.detector import READ_AHEAD, Detector
+from model.sandbox import SandboxError
 from model.sources import Source, SourceSet, from_folder, from_zip
 
 from .conftest import ROOT, archive, picture
@@ -511,6 +513,77 @@ def test_batches_that_were_complete_are_not_judged_again(store: RunStore, tmp_pa
     rest = fragile()
     finish(store, run, rest)
     assert 2 <= rest.judged <= 2 + batch
+
+
+def test_files_that_are_tried_again_are_counted_once(
+    store: RunStore, tmp_path: Path, batch: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    many(tmp_path / "many", 12)
+    for index in range(6):
+        (tmp_path / "many" / f"0{index}_broken.png").write_bytes(b"no image")
+    inputs = from_folder(tmp_path / "many")
+    run = kept(store, fragile(), inputs)
+    with pytest.raises(RuntimeError, match="power cut"):
+        tasks.perform(Job.of(run), run, fragile(12), Settings())
+    done = []
+    advance = Job.advance
+
+    def noted(job: Job, **counts: int) -> None:
+        advance(job, **counts)
+        done.append((job.done, job.counts["errors"]))
+
+    monkeypatch.setattr(Job, "advance", noted)
+    job = finish(store, run, fragile())
+    assert max(done) == (job.done, job.counts["errors"]) == (len(inputs), 7)
+
+
+def test_a_resumed_run_can_be_stopped_while_it_looks_for_what_is_done(
+    store: RunStore, tmp_path: Path, batch: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = kept(store, fragile(), many(tmp_path / "many"))
+    with pytest.raises(RuntimeError, match="power cut"):
+        tasks.perform(Job.of(run), run, fragile(20), Settings())
+    job, looked = Job.of(run), []
+
+    def asked(source: tasks.ImageSource) -> None:
+        looked.append(source.name)
+        job.asked = PAUSED
+
+    monkeypatch.setattr(bulk, "digest_of", asked)
+    with pytest.raises(Stopped):
+        tasks.perform(job, run, fragile(), Settings())
+    assert len(looked) == 1
+
+
+def test_a_run_stops_where_no_picture_could_be_decoded_any_more(store: RunStore, tmp_path: Path, batch: int) -> None:
+    class Full:
+        left = 12
+
+        def start(self) -> None:
+            if self.left == 0:
+                raise SandboxError("No process for decoding can be started (no room).")
+
+        def decode(self, data: bytes, limits: imaging.Limits) -> imaging.DecodedImage:
+            self.start()
+            self.left -= 1
+            return imaging.decode_here(data, limits)
+
+        def miniature(self, data: bytes, side: int, *, crop: bool) -> Image.Image:
+            self.start()
+            return imaging.miniature_here(data, side, crop=crop)
+
+        def glance(self, data: bytes, side: int) -> imaging.Glance:
+            return imaging.glance_here(data, side)
+
+    inputs = many(tmp_path / "many")
+    run = kept(store, fragile(), inputs)
+    with (
+        imaging.decoding_by(Full()),
+        pytest.raises(JobError, match="can be started .no room.. What was judged is kept"),
+    ):
+        tasks.perform(Job.of(run), run, fragile(), Settings())
+    job = finish(store, run, fragile())
+    assert (job.done, job.counts["errors"]) == (len(inputs), 1)  # the one that is no picture
 
 
 def test_a_cancelled_run_shows_what_it_has(store: RunStore, tmp_path: Path, batch: int) -> None:

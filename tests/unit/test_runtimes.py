@@ -408,6 +408,42 @@ def test_choice_says_what_was_measured(info: CheckpointInfo, faces: np.ndarray) 
     assert all(name in text for name in choice.rates) and f"{choice.runtime.name}-fp32 chosen" in text
 
 
+def test_a_choice_is_kept_until_versions_or_threads_change(
+    info: CheckpointInfo, faces: np.ndarray, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = runtimes.choose(info, lambda: load_network(info))
+    asked = []
+
+    def rates(found: dict[str, object], side: int) -> dict[str, float]:
+        asked.append(set(found))
+        return dict.fromkeys(found, 1.0)
+
+    monkeypatch.setattr(_choose, "_rates", rates)
+    again = runtimes.choose(info, lambda: load_network(info))
+    assert not asked and (again.runtime.name, again.rates) == (first.runtime.name, first.rates)
+    assert first.kept is None and again.kept is not None and str(again.kept) in str(again)
+    runtimes.choose(info, lambda: load_network(info), threads=1)
+    assert len(asked) == 1
+    monkeypatch.setattr(_choose, "version", lambda name: "another")
+    runtimes.choose(info, lambda: load_network(info), threads=1)
+    assert len(asked) == 2
+
+
+def test_a_kept_choice_that_is_refused_now_is_made_anew(
+    info: CheckpointInfo, faces: np.ndarray, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    needs("onnxruntime")
+    monkeypatch.setattr(_choose, "_rates", lambda found, side: {name: float(name == "onnxruntime") for name in found})
+    assert runtimes.choose(info, lambda: load_network(info)).runtime.name == "onnxruntime"
+
+    def broken(*_: object, **__: object) -> None:
+        raise MemoryError("no room")
+
+    monkeypatch.setattr(_choose, "admit", broken)
+    choice = runtimes.choose(info, lambda: load_network(info))
+    assert (choice.runtime.name, choice.kept) == ("torch", None) and "no room" in choice.refused["onnxruntime"]
+
+
 def test_choice_never_changes_the_precision(info: CheckpointInfo, faces: np.ndarray) -> None:
     with pytest.raises(RuntimeRefusedError, match="no installed runtime computes int8"):
         runtimes.choose(info, lambda: load_network(info), "int8")
