@@ -323,7 +323,7 @@ def bulk(
     runtime: RuntimeName = None,
     engine: Annotated[Engine, typer.Option(help="ray: on a Ray cluster, or on one started here.")] = Engine.local,
     workers: Annotated[
-        int | None, typer.Option(min=1, help="Processes on Ray, one processor each; all that are free if not given.")
+        int | None, typer.Option(min=1, help="Processes on Ray, one processor each; as many as it has if not given.")
     ] = None,
 ) -> None:
     """Judge any number of images and write a table."""
