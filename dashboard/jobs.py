@@ -20,6 +20,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 from dashboard.store import (
     CANCELLED,
@@ -51,6 +52,7 @@ __all__ = [
 
 _LIVE = (QUEUED, RUNNING)
 TURN_SECONDS = 20.0  # for which a run may keep the runs of others waiting
+LATEST = 8  # items that a page shows of a job that goes on
 _log = logging.getLogger(__name__)
 
 
@@ -86,6 +88,8 @@ class Progress:
         What the task counted, e.g. verdicts.
     known : int
         Of `done`, items that earlier runs had done.
+    latest : tuple
+        What the task says of the items that it did last, the newest first.
     """
 
     state: str
@@ -100,6 +104,7 @@ class Progress:
     error: str | None
     resting: bool = False
     known: int = 0
+    latest: tuple[Any, ...] = ()
 
     @property
     def share(self) -> float:
@@ -133,6 +138,7 @@ class Job:
     known: int = 0  # items that earlier runs had done
     error: str | None = None
     counts: Counter[str] = field(default_factory=Counter)
+    latest: tuple[Any, ...] = ()
     asked: str | None = None  # the state in which its visitor wants it to stop: CANCELLED or PAUSED
     _halt: threading.Event = field(default_factory=threading.Event)
     _give_way: Callable[[Job], None] | None = None
@@ -174,9 +180,14 @@ class Job:
         self.done = self.taken_over = done
         self.counts = Counter(counts)
 
-    def advance(self, **counts: int) -> None:
-        """Called by the task after each item is safe; `counts` are added up by name. Then as `rest`."""
+    def advance(self, shown: Any = None, **counts: int) -> None:
+        """Called by the task after each item is safe; `counts` are added up by name. Then as `rest`.
+
+        `shown` is what a page may show of the item while the job goes on.
+        """
         self.done += 1
+        if shown is not None:
+            self.latest = (shown, *self.latest)[:LATEST]
         self.counts.update(counts)
         self.rest()
 
@@ -324,6 +335,7 @@ class JobQueue:
             job.error,
             resting,
             job.known,
+            job.latest,
         )
 
     def cancel(self, job: Job) -> None:

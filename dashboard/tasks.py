@@ -20,7 +20,7 @@ import io
 import json
 import os
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from functools import cache, cached_property, partial
@@ -226,20 +226,34 @@ class _Watched:
         return data
 
 
+@dataclass(frozen=True)
+class Judged:
+    """One of the images that a run has judged last; `picture` is its thumbnail as a data address."""
+
+    name: str
+    verdict: str
+    p_fake: float | None
+    error: str | None
+    picture: str | None
+
+
 class _Reporting:
     """A detector that tells a job of every result once it is in the journal, and sees images as a tier brings them."""
 
-    def __init__(self, detector: Detector, job: Job, delivery: str) -> None:
+    def __init__(self, detector: Detector, job: Job, delivery: str, picture_of: Callable[[str], str | None]) -> None:
         self.checkpoint, self.thresholds, self.runtime = detector.checkpoint, detector.thresholds, detector.runtime
         self._detector = detector
         self._job = job
+        self._picture_of = picture_of
         self._transform = None if delivery == "clean" else partial(tier, name=delivery)
 
     def classify_many(self, sources: Sequence[Readable], *, batch_size: int) -> Iterator[ImageResult]:
         self._job.stage = "Classifying"
         for result in self._detector.classify_many(sources, batch_size=batch_size, transform=self._transform):
             yield result
-            self._job.advance(**{"errors" if result.error else result.verdict: 1})
+            p_fake = None if result.deciding is None else result.deciding.p_fake
+            shown = Judged(result.name, result.verdict, p_fake, result.error, self._picture_of(result.name))
+            self._job.advance(shown, **{"errors" if result.error else result.verdict: 1})
 
 
 def perform(job: Job, run: Run, detector: Detector, settings: Settings, *, earlier: Sequence[Path] = ()) -> str:
@@ -295,7 +309,9 @@ def classify(
     images = images_of(bulk.journalled(run.table, batch_size=size))
     images = images[images["sha256"].fillna("") != ""]  # others are tried again
     job.begin(len(images), **_counts(images))
-    reporting = cast(Detector, _Reporting(detector, job, str(run.settings["tier"])))
+    places = {source.name: index for index, source in enumerate(sources)}
+    picture_of = partial(_picture, thumbnails, places)
+    reporting = cast(Detector, _Reporting(detector, job, str(run.settings["tier"]), picture_of))
     known = partial(_known, job, run, earlier, bulk.identity(reporting)) if earlier else None
     try:
         summary = bulk.run(reporting, watched, run.table, resume=True, batch_size=size, known=known, step=job.rest)
@@ -311,6 +327,10 @@ def classify(
     images = images_of(pd.read_parquet(run.table))
     job.begin(len(images), **_counts(images))
     job.known = summary.known
+
+
+def _picture(thumbnails: Mapping[int, str], places: Mapping[str, int], name: str) -> str | None:
+    return thumbnails.get(places[name])
 
 
 def _known(

@@ -59,7 +59,7 @@ if job is None:
     st.stop()
 
 if not queue.progress(job).finished:
-    progress.watch(queue, job)
+    progress.watch(queue, job, run_table.latest)
     st.stop()
 
 progress.ended(queue, job, again="New run")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import streamlit as st
 
 from dashboard import session, words
@@ -11,8 +13,8 @@ from dashboard.widgets import deletion
 POLL_SECONDS = 1.0
 
 
-def watch(queue: JobQueue, job: Job) -> None:
-    """Show a job that waits or runs; the page runs again once when it ends."""
+def watch(queue: JobQueue, job: Job, below: Callable[[Progress], None] = lambda _: None) -> None:
+    """Show a job that waits or runs, and what `below` shows of it; the page runs again once when it ends."""
 
     @st.fragment(run_every=POLL_SECONDS)
     def panel() -> None:
@@ -60,6 +62,7 @@ def watch(queue: JobQueue, job: Job) -> None:
                     help="Stops after the images in hand. What was judged is kept: the run can be continued later.",
                 )
         st.caption("You may leave or reload this page: the address keeps the run.")
+        below(now)
 
     panel()
 

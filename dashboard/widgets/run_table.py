@@ -11,7 +11,7 @@ import pandas as pd
 import streamlit as st
 
 from dashboard import charts, from_run, resources, tasks, words
-from dashboard.jobs import Job
+from dashboard.jobs import Job, Progress
 from dashboard.review import BROKEN, ORDERS, Groups, Review
 from dashboard.store import DONE, StoreError
 from dashboard.tasks import BulkResult, ChangedError
@@ -41,6 +41,32 @@ def run_table(job: Job, elapsed: float) -> None:
     skipped_files(review.result.skipped)
     _regions(job, review.result)
     _pictures(job, review)
+
+
+def latest(now: Progress) -> None:
+    """The pictures that a run judged last, while it goes on; nothing before the first."""
+    judged: tuple[tasks.Judged, ...] = now.latest
+    if not judged:
+        return
+    titles = _titles()
+    st.markdown("**Judged last**")
+    st.dataframe(
+        pd.DataFrame(
+            {
+                "picture": [one.picture for one in judged],
+                "name": [one.name.rpartition("/")[2] for one in judged],
+                "p_fake": pd.Series([one.p_fake for one in judged], dtype="float64").clip(*words.UNCERTAIN),
+                "verdict": [[titles[BROKEN if one.error else one.verdict]] for one in judged],
+                "folder": [one.name.rpartition("/")[0] for one in judged],
+            }
+        ),
+        hide_index=True,
+        row_height=52,
+        height="content",
+        column_config=columns(appearance.colours()),
+        alt="Table of the pictures that were judged last, with probability and verdict",
+    )
+    st.caption("All of them can be looked at when the run ends or is paused.")
 
 
 def _titles() -> dict[str, str]:

@@ -226,11 +226,11 @@ def held_at_the_fourth() -> tuple[threading.Event, threading.Event, Callable[...
     reached, go = threading.Event(), threading.Event()
     advance = Job.advance
 
-    def slowly(job: Job, **counts: int) -> None:
+    def slowly(job: Job, shown: tasks.Judged, **counts: int) -> None:
         if job.done == 3:
             reached.set()
             go.wait(30)
-        advance(job, **counts)
+        advance(job, shown, **counts)
 
     return reached, go, slowly
 
@@ -248,12 +248,19 @@ def test_a_cancelled_run_shows_what_it_has_and_goes_on(app: AppTest, monkeypatch
         click(app, "Start")
         assert reached.wait(60)
         app.run()
+        assert "Judged last" in text_of(app)
+        shown = next(table.value for table in app.dataframe if "p_fake" in table.value)
+        assert len(shown) == 3 and shown["picture"].str.startswith("data:image/").all()
         click(app, "Cancel")
         go.set()
         until_finished(app, BULK)
     assert not app.exception
     assert "Cancelled after 4 of 9" in app.warning[0].value
     assert {metric.label: metric.value for metric in app.metric}["Pictures"] == "4"
+    kept = next(table.value for table in app.dataframe if "p_fake" in table.value)
+    both = ["folder", "name", "picture", "p_fake", "verdict"]
+    last = kept.merge(shown[["folder", "name"]]).sort_values("name", ascending=False, ignore_index=True)
+    pd.testing.assert_frame_equal(shown[both], last[both])
     click(app, "Continue")
     until_finished(app, BULK)
     assert not app.exception

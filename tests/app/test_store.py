@@ -528,8 +528,8 @@ def test_files_that_are_tried_again_are_counted_once(
     done = []
     advance = Job.advance
 
-    def noted(job: Job, **counts: int) -> None:
-        advance(job, **counts)
+    def noted(job: Job, shown: tasks.Judged, **counts: int) -> None:
+        advance(job, shown, **counts)
         done.append((job.done, job.counts["errors"]))
 
     monkeypatch.setattr(Job, "advance", noted)
