@@ -866,7 +866,8 @@ def _print_result(result: ImageResult, *, as_json: bool) -> None:
         return
     count = len(result.faces)
     which = "1 face" if count == 1 else f"face {(result.deciding_face or 0) + 1} of {count} decides"
-    typer.echo(f"{result.name}: {verdict}. Probability of AI-generated {words.percent(result.p_fake)}, {which}.")
+    chance = words.probability(result.p_fake, result.thresholds)
+    typer.echo(f"{result.name}: {verdict}. Probability of AI-generated {chance}, {which}.")
 
 
 def _print_error_rates(detector: Detector, verdicts: Iterable[str]) -> None:

@@ -20,6 +20,7 @@ from model.faithfulness import Faithfulness, assess, margin, whereabouts
 from model.imaging import ImageError, decode
 from model.redelivery import Redelivered, redeliver
 from model.results import FaceResult, ImageResult
+from model.sandbox import SandboxError
 from model.typical import Typical
 from model.what_if import WithoutRegion, without_regions
 
@@ -191,7 +192,7 @@ def examine(detector: Detector, picture: Picture) -> Examination:
     result = detector.classify(picture.data, name=picture.name)
     try:
         image = decode(picture.data).pixels
-    except ImageError:
+    except (ImageError, SandboxError):
         return Examination(picture, result, None, (), detector)
     boxes = [entry.face.box for entry in result.faces]
     preview = boxed(image, boxes, [entry.verdict for entry in result.faces])

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 import streamlit as st
@@ -114,7 +115,9 @@ def enqueue(queue: JobQueue, run: Run) -> Job:
     def task(job: Job) -> None:
         settings = get_settings()
         earlier = reuse.earlier(queue.store, run, settings)
-        digest = tasks.perform(job, run, detector_of(run), settings, earlier=[other.table for other in earlier])
+        digest = tasks.perform(
+            job, run, partial(detector_of, run), settings, earlier=[other.table for other in earlier]
+        )
         queue.store.update(run.id, digest=digest)
 
     return queue.submit(run, task)

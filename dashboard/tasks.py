@@ -256,13 +256,17 @@ class _Reporting:
             self._job.advance(shown, **{"errors" if result.error else result.verdict: 1})
 
 
-def perform(job: Job, run: Run, detector: Detector, settings: Settings, *, earlier: Sequence[Path] = ()) -> str:
+def perform(
+    job: Job, run: Run, detector: Callable[[], Detector], settings: Settings, *, earlier: Sequence[Path] = ()
+) -> str:
     """Work on a run, from its beginning or from where an earlier attempt was stopped; returns the digest of its images.
 
     The table comes out the same in one attempt or in many, `elapsed_ms` aside.
 
     Parameters
     ----------
+    detector : callable
+        Gives the detector that the run began with, or raises `JobError`; asked where images are left to judge.
     earlier : sequence of Path
         Tables of finished runs, from which results of the same files may be taken over.
 
@@ -293,7 +297,12 @@ def perform(job: Job, run: Run, detector: Detector, settings: Settings, *, earli
 
 
 def classify(
-    job: Job, run: Run, detector: Detector, sources: Sequence[ImageSource], *, earlier: Sequence[Path] = ()
+    job: Job,
+    run: Run,
+    detector: Callable[[], Detector],
+    sources: Sequence[ImageSource],
+    *,
+    earlier: Sequence[Path] = (),
 ) -> None:
     """Judge the images of a run into its table, from where its journal ends; a whole table stays as it is."""
     job.stage = "Looking for what is done"
@@ -311,7 +320,7 @@ def classify(
     job.begin(len(images), **_counts(images))
     places = {source.name: index for index, source in enumerate(sources)}
     picture_of = partial(_picture, thumbnails, places)
-    reporting = cast(Detector, _Reporting(detector, job, str(run.settings["tier"]), picture_of))
+    reporting = cast(Detector, _Reporting(detector(), job, str(run.settings["tier"]), picture_of))
     known = partial(_known, job, run, earlier, bulk.identity(reporting)) if earlier else None
     try:
         summary = bulk.run(reporting, watched, run.table, resume=True, batch_size=size, known=known, step=job.rest)
@@ -346,18 +355,21 @@ def _known(
         job.known = len(images)
 
 
-def _measure(job: Job, run: Run, labelled: LabelledSet, detector: Detector) -> None:
+def _measure(job: Job, run: Run, labelled: LabelledSet, detector: Callable[[], Detector]) -> None:
     """Put the labels into the table of an evaluation, then compute its figures and its audit."""
     from dashboard.evaluation import json_text, measure  # scikit-learn and scipy: slow to import, needed only here
 
     job.check()
     job.stage = "Computing figures and intervals, auditing the set"
     predictions = labelled.attach(pd.read_parquet(run.table))
+    training = None
+    with suppress(JobError):  # the checkpoint may be gone: nothing is said then of what it was trained on
+        training = training_hashes(detector().checkpoint)
     measured = measure(
         labelled,
         predictions,
         delivery=str(run.settings["tier"]),
-        training=training_hashes(detector.checkpoint),
+        training=training,
         step=job.rest,
     )
     write_atomically(run.table, parquet_bytes(measured.predictions))
@@ -462,7 +474,7 @@ def thumbnail(data: bytes, side: int = THUMBNAIL, *, crop: bool = True) -> str |
     """
     try:
         small = miniature(data, side, crop=crop)
-    except ImageError:  # a decoration; the detector reports what is wrong with the file
+    except (ImageError, SandboxError):  # a decoration; the detector reports what is wrong
         return None
     return _address(small)
 

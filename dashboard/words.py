@@ -59,6 +59,14 @@ ONE_CLASS = (
 NOTHING = "\N{EN DASH}"  # in a cell of a table that has no value
 UNCERTAIN = (0.0001, 0.9999)  # a probability in a table of two decimals never reads 0 % or 100 %
 NO_ERROR_RATE = "No error rate has been measured for this checkpoint."
+CHECKPOINT_GONE = (
+    "The checkpoint that judged this ({digest} …) is not installed any more; its card has its error rates."
+)
+HALF_AND_HALF = (
+    "Probabilities are stated for a set of which half is generated: on another mix the gap is larger, through no fault "
+    "of the detector."
+)
+DIGEST = 8  # characters of a SHA-256 that tell two checkpoints of one name apart
 STABLE = 0.7  # correlation from which a map counts as the same
 
 
@@ -94,14 +102,34 @@ def percent(value: float, digits: int = 1) -> str:
     return f"{value * 100:.{digits}f} %"
 
 
-def rate(value: float) -> str:
-    """A threshold or rate as a short percentage, with two digits of what it lacks to 0 or 100 %.
+def probability(p_fake: float, thresholds: Thresholds) -> str:
+    """A probability with as many digits as it takes to lie on its side of the thresholds as `threshold_note` has them.
+
+    >>> band = Thresholds(real=0.0929, fake=0.9136)
+    >>> probability(0.0933, band), probability(0.0950, band), probability(0.91359, band)
+    ('9.33 %', '9.5 %', '91.359 %')
+    """
+    return percent(p_fake, _digits(p_fake, thresholds))
+
+
+def _digits(p_fake: float, thresholds: Thresholds) -> int:
+    """Digits of percent at which rounding leaves a probability on its side of both thresholds."""
+
+    def told(digits: int) -> bool:
+        shown, real, fake = (round(100 * value, digits) for value in (p_fake, thresholds.real, thresholds.fake))
+        return (shown >= fake, shown <= real) == (p_fake >= thresholds.fake, p_fake <= thresholds.real)
+
+    return next(filter(told, range(1, 8)), 8)
+
+
+def rate(value: float, least: int = 1) -> str:
+    """A threshold or rate as a short percentage, with two digits of what it lacks to 0 or 100 %, and `least` at least.
 
     >>> rate(0.01), rate(0.8251), rate(0.0001), rate(0.9998), rate(1.0)
     ('1 %', '82.5 %', '0.01 %', '99.98 %', '100 %')
     """
     lacking = 100 * min(value, 1 - value)
-    digits = 1 - math.floor(math.log10(lacking)) if 0 < lacking < 1 else 1
+    digits = max(least, 1 - math.floor(math.log10(lacking)) if 0 < lacking < 1 else 1)
     return f"{value * 100:.{digits}f}".rstrip("0").rstrip(".") + " %"
 
 
@@ -232,10 +260,12 @@ def map_is_stable(found: Faithfulness) -> str:
     )
 
 
-def threshold_note(thresholds: Thresholds) -> str:
-    """What the thresholds mean, in one or two sentences."""
+def threshold_note(thresholds: Thresholds, p_fake: float | None = None) -> str:
+    """What the thresholds mean, in one or two sentences; exact enough to tell on which side of them `p_fake` is."""
+    digits = 1 if p_fake is None else _digits(p_fake, thresholds)
     note = (
-        f"Called AI-generated from {rate(thresholds.fake)} upward and real up to {rate(thresholds.real)}; "
+        f"Called AI-generated from {rate(thresholds.fake, digits)} upward and real up to "
+        f"{rate(thresholds.real, digits)}; "
         "in between the detector abstains."
     )
     if thresholds.custom:

@@ -145,7 +145,10 @@ class FaceFinder:
         self._networks: dict[int, MTCNN] = {}
 
     def find(self, image: Image.Image) -> list[Face]:
-        """Faces in an RGB image, largest first; all that are usable, and smaller ones where they were met."""
+        """Faces in an RGB image, largest first; smaller ones than can be used where they were met.
+
+        In an image of more than `SEARCH_SIDE` px, those of less than `SMALLEST` px of the search copy are not found.
+        """
         scale = min(1.0, SEARCH_SIDE / max(image.size))
         if scale < 1:
             size = (max(1, round(image.width * scale)), max(1, round(image.height * scale)))

@@ -5,10 +5,13 @@ from __future__ import annotations
 from model.faces import USABLE, Face
 
 REASONS = {
-    "no_face": "No face was found. The detector judges faces only: use a picture in which a face is clearly visible.",
+    "no_face": (
+        "No face was found. The detector judges faces only: use a picture in which a face is clearly visible. In a "
+        "very large picture small faces are not looked for: cut the face out and try again."
+    ),
     "face_too_small": (
-        f"The face is smaller than {USABLE:.0f} pixels. Obtain the picture at a higher resolution; enlarging this "
-        "copy does not help."
+        f"The face is smaller than {USABLE:.0f} pixels (mean of width and height). Obtain the picture at a higher "
+        "resolution; enlarging this copy does not help."
     ),
     "unreadable": "The file could not be read.",
     "failed": "The picture could not be examined; the result's error says what happened.",

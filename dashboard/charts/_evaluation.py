@@ -343,7 +343,7 @@ def cost_curve(frame: pd.DataFrame, here: tuple[float, float], share: float, col
     figure.add_vline(x=share, line={"color": colours.ink, "width": 1.5, "dash": "dash"})
     figure.update_layout(showlegend=True, legend={"orientation": "h", "y": 1.02, "x": 0, "yanchor": "bottom"})
     figure.update_xaxes(range=[0, 1], title="Weight of missed AI-generated pictures", nticks=6)
-    figure.update_yaxes(range=[0, 0.52], title="Expected cost, of the possible", nticks=6)
+    figure.update_yaxes(range=[0, max(0.52, 1.04 * max(here))], title="Expected cost, of the possible", nticks=6)
     return figure
 
 

@@ -50,8 +50,8 @@ def delivery_strip(
                 "symbol": ["diamond" if place == 0 else "circle" for place in range(len(judged))],
                 "color": [colours.of(given) for _, _, given in judged],
             },
-            customdata=[given for _, _, given in judged],
-            hovertemplate="%{y}: %{x:.1%}, %{customdata}<extra></extra>",
+            customdata=[words.VERDICTS[given].title for _, _, given in judged],
+            hovertemplate="%{y}: %{text}, %{customdata}<extra></extra>",
         )
     )
     lost = [title for title, value, _ in rows if value is None]

@@ -41,7 +41,8 @@ def verdict_scale(p_fake: float, thresholds: Thresholds, verdict: str, colours: 
             mode="markers",
             cliponaxis=False,
             marker={"symbol": "triangle-down", "size": 17, "color": colours.of(verdict)},
-            hovertemplate="Probability of AI-generation: %{x:.1%}<extra></extra>",
+            customdata=[words.probability(p_fake, thresholds)],
+            hovertemplate="Probability of AI-generation: %{customdata}<extra></extra>",
         )
     )
     figure.add_shape(type="line", x0=p_fake, x1=p_fake, y0=-0.05, y1=1.3, line={"color": colours.ink, "width": 2})

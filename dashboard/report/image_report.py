@@ -35,7 +35,7 @@ CANNOT_SAY = (
     "Anything certain about generators and cameras unlike those it was trained and tested on, or about groups of "
     "people: error rates by age, gender and skin tone are not known.",
     "How likely this picture is to be AI-generated in your case: that also depends on how common such pictures are "
-    "where it was found. The error rate above is measured on test pictures.",
+    "where it was found. An error rate is of the pictures that it was measured on.",
 )
 PACKET_NOTE = (
     "The digest is the SHA-256 of the evidence packet, which holds the original and all numbers. If the packet in hand "
@@ -170,13 +170,13 @@ def image_report(
         created=created,
         verdict=look.title,
         colour=LIGHT.of(result.verdict),
-        probability="" if result.p_fake is None else words.percent(result.p_fake),
+        probability="" if result.p_fake is None else words.probability(result.p_fake, result.thresholds),
         statement=shown(_statement(result), 400),
         error_heading=words.error_heading(result.verdict),
         error_rate=""
         if result.error
         else words.stated_error_rates(detector.checkpoint, result.verdict, result.thresholds),
-        thresholds=words.threshold_note(result.thresholds),
+        thresholds=words.threshold_note(result.thresholds, result.p_fake),
         picture=_picture(data, result),
         crop=crop,
         evidence=evidence,

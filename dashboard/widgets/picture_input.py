@@ -57,13 +57,14 @@ def _file(accept: Accept, key: str) -> None:
             accept(upload.name, upload.getvalue())
             memory.release([upload])
 
+    most = min(64, get_settings().max_upload_mb)
     st.file_uploader(
         "Drop a picture here or choose a file",
         type=BROWSER_TYPES,
         key=key,
         on_change=taken,
-        max_upload_size=min(64, get_settings().max_upload_mb),
-        help="JPEG, PNG, WebP, HEIC, AVIF, TIFF, BMP or GIF, up to 64 MB and 50 million pixels.",
+        max_upload_size=most,
+        help=f"JPEG, PNG, WebP, HEIC, AVIF, TIFF, BMP or GIF, up to {most} MB and 50 million pixels.",
     )
 
 
@@ -146,7 +147,8 @@ def guidelines() -> None:
     """Which pictures the detector can judge."""
     st.markdown(
         """
-- **One clear face**, at least 64 pixels high; more is better. Several faces are each judged.
+- **One clear face**, at least 80 pixels high; more is better. Several faces are each judged. In a very large picture
+  small faces are not looked for: cut the face out.
 - **The original file**: screenshots, messengers and filters wash out the traces that a verdict rests on.
 - **A photograph**: drawings, paintings, masks and renderings are outside what the detector learnt.
 - **Whole faces** made by a generator are what it looks for. Swapped or retouched faces are another question.

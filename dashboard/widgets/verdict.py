@@ -30,14 +30,14 @@ def verdict_card(result: ImageResult) -> None:
             charts.verdict_scale(result.p_fake, result.thresholds, result.verdict, appearance.colours()),
             config=charts.CONFIG,
             key="verdict_scale",
-            alt=f"Probability of AI-generation {words.percent(result.p_fake)}; real up to "
+            alt=f"Probability of AI-generation {words.probability(result.p_fake, result.thresholds)}; real up to "
             f"{words.rate(result.thresholds.real)}, AI-generated from {words.rate(result.thresholds.fake)}",
         )
         with st.grid(3, min_column_width=110):
-            st.metric("Probability AI", words.percent(result.p_fake), help=CALIBRATED)
+            st.metric("Probability AI", words.probability(result.p_fake, result.thresholds), help=CALIBRATED)
             st.metric("Faces", str(len(result.faces)), help="The verdict is that of the most suspicious face.")
             st.metric("Prediction time", f"{result.elapsed_ms:,.0f} ms", help="From the file's bytes to the verdict.")
-        st.caption(words.threshold_note(result.thresholds))
+        st.caption(words.threshold_note(result.thresholds, result.p_fake))
         error_rates(result.verdict, result.thresholds, result.checkpoint_sha256)
 
 
@@ -48,7 +48,8 @@ def verdict_line(result: ImageResult) -> None:
         with st.container(horizontal=True, vertical_alignment="center", gap="medium"):
             st.subheader(f":{look.colour}[{look.icon} {look.title}]", anchor=False, width="content")
             if result.p_fake is not None:
-                st.markdown(f"Probability of AI-generated **{words.percent(result.p_fake)}**", width="content")
+                chance = words.probability(result.p_fake, result.thresholds)
+                st.markdown(f"Probability of AI-generated **{chance}**", width="content")
         _statement(result)
         if result.error is None:
             error_rates(result.verdict, result.thresholds, result.checkpoint_sha256)
@@ -57,7 +58,8 @@ def verdict_line(result: ImageResult) -> None:
 def error_rates(verdict: str, thresholds: Thresholds, checkpoint_sha256: str) -> None:
     """How often this checkpoint errs in the way that such a verdict may be wrong, as far as it was measured."""
     info = next((info for info in resources.checkpoints() if info.sha256 == checkpoint_sha256), None)
-    text = words.NO_ERROR_RATE if info is None else words.stated_error_rates(info, verdict, thresholds)
+    gone = words.CHECKPOINT_GONE.format(digest=checkpoint_sha256[: words.DIGEST])
+    text = gone if info is None else words.stated_error_rates(info, verdict, thresholds)
     st.caption(f"**{words.error_heading(verdict)}.** {words.plain(text)}")
 
 

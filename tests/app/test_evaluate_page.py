@@ -10,6 +10,7 @@ import json
 import weakref
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -19,8 +20,8 @@ from hypothesis import given
 from hypothesis import strategies as hypothesis
 from streamlit.testing.v1 import AppTest, local_script_runner
 
-from dashboard import relabel, report, resources, session, tasks, words
-from dashboard.jobs import Job
+from dashboard import charts, relabel, report, resources, session, tasks, words
+from dashboard.jobs import Job, JobError
 from dashboard.measured import Measured
 from dashboard.people import LOCAL
 from dashboard.store import Run, StoreError
@@ -31,7 +32,6 @@ from dashboard.widgets.evaluation.curves import near
 from dashboard.widgets.evaluation.figures import figure_text
 from model import metrics
 from model.dataset import LabelledSet, from_manifest
-from model.detector import Detector
 from model.regions import LABELS, REGIONS
 
 from .conftest import ROOT, open_page, picture
@@ -453,6 +453,38 @@ def test_two_runs_are_compared_with_a_paired_test(app_home: Path) -> None:
     assert len(apart) == expected["agreement"]["disagree"]
 
 
+def test_curves_of_a_comparison_are_of_the_pictures_that_both_runs_scored(
+    app_home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second = kept(Plan(name="first", unscored=20)), kept(Plan(name="second", real=45, fake=40, shift=1.5))
+    drawn = []
+    two_curves = charts.two_curves
+
+    def noted(a: pd.DataFrame, b: pd.DataFrame, x: str, y: str, *more: Any) -> object:
+        drawn.append((x, a, b))
+        return two_curves(a, b, x, y, *more)
+
+    monkeypatch.setattr(charts, "two_curves", noted)
+    visit(first, other=second.id)
+    images = resources.comparison_of(Job.of(first), Job.of(second), 0.5, 0.5).images
+    assert len(images) < 85
+    for x, *curves in drawn:
+        frame = metrics.roc_frame if x == "fpr" else metrics.pr_frame
+        for curve, scores in zip(curves, (images["p_a"], images["p_b"]), strict=True):
+            pd.testing.assert_frame_equal(curve, frame(images["label"], scores))
+    assert [x for x, *_ in drawn] == ["fpr", "recall"]
+
+
+def test_checkpoints_of_one_name_are_told_apart(app_home: Path) -> None:
+    first, second = kept(Plan(name="first")), kept(Plan(name="second", checkpoint_sha256="1" * 64))
+    app = visit(first, other=second.id)
+    text = text_of(app).replace("\\", "")
+    assert "A is **tiny (00000000 …)** at" in text and "B is **tiny (11111111 …)** at" in text
+    table = next(frame.value for frame in app.dataframe if "Tier" in frame.value)
+    assert table["Checkpoint"].tolist() == ["tiny (00000000 …)", "tiny (11111111 …)"]
+    assert "tiny (11111111 …) · tier" in app.selectbox(key=f"other_{first.id}").options[0]
+
+
 def test_a_comparison_at_the_threshold_above_follows_it(app_home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     first, second = kept(Plan(name="first")), kept(Plan(name="second", shift=1.5))
     app = visit(first, other=second.id)
@@ -581,7 +613,7 @@ def test_no_error_leaves_a_corrected_run_behind(app_home: Path, monkeypatch: pyt
     assert [entry.id for entry in queue.store.runs()] == [run.id]
 
 
-def test_a_corrected_run_judges_nothing_again_whatever_version_made_it(app_home: Path) -> None:
+def test_a_corrected_run_needs_neither_its_version_nor_its_checkpoint(app_home: Path) -> None:
     run = kept(Plan(real=4, fake=4, unscored=0))  # of a version that is not this one
     own = measured(run)
     first, *_ = map(str, own.names)
@@ -590,10 +622,9 @@ def test_a_corrected_run_judges_nothing_again_whatever_version_made_it(app_home:
     queue = resources.job_queue()
     new = relabel.copy_run(queue.store, run, own.result, labelled)
     assert tasks.load_thumbnails(new) == {0: "data:second"}
-    detector = resources.detector()
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Detector, "classify_many", lambda *args, **kwargs: pytest.fail("a picture was judged again"))
-        tasks.perform(Job.of(new), new, detector, resources.get_settings())
+    with pytest.raises(JobError, match="not installed"):
+        resources.detector_of(new)
+    tasks.perform(Job.of(new), new, partial(resources.detector_of, new), resources.get_settings())
     found = json.loads(new.metrics.read_text("utf-8"))
     assert (found["n_real"], found["n_fake"]) == (3, 4)
     queue.store.release(new.id)

@@ -46,7 +46,7 @@ def handed_in(store: RunStore, inputs: SourceSet, *, kind: str = BULK, owner: st
 def finish(store: RunStore, run: Run, detector: Fragile, settings: Settings | None = None) -> Job:
     job = Job.of(run)
     earlier = [other.table for other in reuse.earlier(store, run, settings or get_settings())]
-    tasks.perform(job, run, detector, get_settings(), earlier=earlier)
+    tasks.perform(job, run, lambda: detector, get_settings(), earlier=earlier)
     store.update(run.id, state=DONE, done=job.done, counts=dict(job.counts), known=job.known)
     return job
 
@@ -254,7 +254,7 @@ def test_looking_for_earlier_results_can_be_stopped(store: RunStore, tmp_path: P
         job = Impatient.of(second)
         detector = fragile()
         with pytest.raises(Stopped):
-            tasks.perform(job, second, detector, get_settings(), earlier=[first.table])
+            tasks.perform(job, second, lambda detector=detector: detector, get_settings(), earlier=[first.table])
         assert (detector.judged, job.known) == (0, job.done)
         assert job.done == max(0, steps - 10)
     assert judged(store, second) == 0

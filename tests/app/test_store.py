@@ -12,6 +12,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pandas as pd
@@ -356,7 +357,7 @@ def table(run: Run) -> bytes:
 
 def finish(store: RunStore, run: Run, detector: Detector) -> Job:
     job = Job.of(run)
-    digest = tasks.perform(job, run, detector, Settings())
+    digest = tasks.perform(job, run, lambda: detector, Settings())
     store.update(run.id, state=DONE, done=job.done, counts=dict(job.counts), digest=digest)
     return job
 
@@ -375,7 +376,7 @@ def test_an_evaluation_can_be_cancelled_while_its_set_is_audited(
 
     monkeypatch.setattr("model.audit._facts.glance", look)
     with pytest.raises(Stopped):
-        tasks.perform(job, run, detector, Settings())
+        tasks.perform(job, run, lambda: detector, Settings())
     assert len(seen) == 1
     assert not run.metrics.exists()
 
@@ -448,7 +449,7 @@ def test_pictures_of_a_folder_that_was_closed_cannot_be_read(
     run = kept(store, detector, from_folder(app_home / "served"))
     run = store.update(run.id, origin=str(app_home / "served"))  # type: ignore[assignment]
     with pytest.raises(JobError, match="not open to visitors"):
-        tasks.perform(Job.of(run), run, detector, Settings(folder_roots=()))
+        tasks.perform(Job.of(run), run, lambda: detector, Settings(folder_roots=()))
 
 
 class Fragile(Detector):
@@ -491,7 +492,7 @@ def test_a_resumed_run_is_the_undisturbed_one_to_the_last_bit(
     whole, pieces = (kept(store, fragile(), inputs, kind) for _ in range(2))
     finish(store, whole, fragile())
     with pytest.raises(RuntimeError, match="power cut"):
-        tasks.perform(Job.of(pieces), pieces, fragile(left), Settings())
+        tasks.perform(Job.of(pieces), pieces, lambda: fragile(left), Settings())
     assert not pieces.table.exists()
     rest = fragile()
     job = finish(store, pieces, rest)
@@ -509,7 +510,7 @@ def test_batches_that_were_complete_are_not_judged_again(store: RunStore, tmp_pa
     inputs = many(tmp_path / "many")
     run = kept(store, fragile(), inputs)
     with pytest.raises(RuntimeError, match="power cut"):
-        tasks.perform(Job.of(run), run, fragile(20), Settings())
+        tasks.perform(Job.of(run), run, lambda: fragile(20), Settings())
     rest = fragile()
     finish(store, run, rest)
     assert 2 <= rest.judged <= 2 + batch
@@ -524,7 +525,7 @@ def test_files_that_are_tried_again_are_counted_once(
     inputs = from_folder(tmp_path / "many")
     run = kept(store, fragile(), inputs)
     with pytest.raises(RuntimeError, match="power cut"):
-        tasks.perform(Job.of(run), run, fragile(12), Settings())
+        tasks.perform(Job.of(run), run, lambda: fragile(12), Settings())
     done = []
     advance = Job.advance
 
@@ -542,7 +543,7 @@ def test_a_resumed_run_can_be_stopped_while_it_looks_for_what_is_done(
 ) -> None:
     run = kept(store, fragile(), many(tmp_path / "many"))
     with pytest.raises(RuntimeError, match="power cut"):
-        tasks.perform(Job.of(run), run, fragile(20), Settings())
+        tasks.perform(Job.of(run), run, lambda: fragile(20), Settings())
     job, looked = Job.of(run), []
 
     def asked(source: tasks.ImageSource) -> None:
@@ -551,7 +552,7 @@ def test_a_resumed_run_can_be_stopped_while_it_looks_for_what_is_done(
 
     monkeypatch.setattr(bulk, "digest_of", asked)
     with pytest.raises(Stopped):
-        tasks.perform(job, run, fragile(), Settings())
+        tasks.perform(job, run, fragile, Settings())
     assert len(looked) == 1
 
 
@@ -581,7 +582,7 @@ def test_a_run_stops_where_no_picture_could_be_decoded_any_more(store: RunStore,
         imaging.decoding_by(Full()),
         pytest.raises(JobError, match="can be started .no room.. What was judged is kept"),
     ):
-        tasks.perform(Job.of(run), run, fragile(), Settings())
+        tasks.perform(Job.of(run), run, fragile, Settings())
     job = finish(store, run, fragile())
     assert (job.done, job.counts["errors"]) == (len(inputs), 1)  # the one that is no picture
 
@@ -594,7 +595,7 @@ def test_a_cancelled_run_shows_what_it_has(store: RunStore, tmp_path: Path, batc
         run = kept(store, fragile(), inputs, kind)
         assert tasks.load_result(run, Settings()) is None
         with pytest.raises(RuntimeError, match="power cut"):
-            tasks.perform(Job.of(run), run, fragile(5), Settings())
+            tasks.perform(Job.of(run), run, lambda: fragile(5), Settings())
         run = store.update(run.id, state=CANCELLED)  # type: ignore[assignment]
         result = tasks.load_result(run, Settings())
         if kind == EVALUATION:
@@ -619,7 +620,7 @@ def test_a_full_disk_stops_the_run_so_that_it_can_go_on(
 
     with monkeypatch.context() as patch, pytest.raises(JobError, match="No space left on device.*can be continued"):
         patch.setattr(os, "replace", full)
-        tasks.perform(Job.of(run), run, detector, Settings())
+        tasks.perform(Job.of(run), run, lambda: detector, Settings())
     finish(store, run, detector)
     assert table(run) == table(whole)
 
@@ -640,10 +641,10 @@ def test_a_run_that_was_cut_off_says_how_much_was_judged(store: RunStore, tmp_pa
     for run, ends in ((early, 9), (late, None), (damaged, None)):
         store.update(run.id, state=RUNNING, began=time.time(), done=2)
         if ends is None:
-            tasks.perform(Job.of(run), run, fragile(), Settings())
+            tasks.perform(Job.of(run), run, fragile, Settings())
             continue
         with pytest.raises(RuntimeError, match="power cut"):
-            tasks.perform(Job.of(run), run, fragile(ends), Settings())
+            tasks.perform(Job.of(run), run, partial(fragile, ends), Settings())
     damaged.table.unlink()
     (damaged.folder / "predictions.parquet.journal").mkdir()
     store.close()  # the process died before it could write down anything
@@ -654,7 +655,7 @@ def test_a_run_that_was_cut_off_says_how_much_was_judged(store: RunStore, tmp_pa
 def test_an_upload_that_was_not_complete_is_explained(store: RunStore, detector: Detector) -> None:
     run = create(store, detector=detector)
     with pytest.raises(JobError, match="before all pictures were handed in"):
-        tasks.perform(Job.of(run), run, detector, Settings())
+        tasks.perform(Job.of(run), run, lambda: detector, Settings())
 
 
 # --- a server that is killed
@@ -662,6 +663,7 @@ def test_an_upload_that_was_not_complete_is_explained(store: RunStore, detector:
 WORKER = """
 import sys
 import time
+from functools import partial
 from pathlib import Path
 from dashboard import resources, tasks
 from dashboard.settings import get_settings
@@ -760,7 +762,7 @@ def test_a_stopped_queue_or_a_paused_run_goes_on_to_the_same_table(
                 yield result
 
     def work(detector: Detector) -> Callable[[Job], None]:
-        return lambda job: bool(tasks.perform(job, run, detector, Settings())) and None
+        return lambda job: bool(tasks.perform(job, run, lambda: detector, Settings())) and None
 
     queue = JobQueue(store)
     job = queue.submit(run, work(Slow.load(get_settings().default_checkpoint)))

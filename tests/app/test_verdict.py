@@ -79,7 +79,7 @@ def test_rates_are_those_of_the_checkpoint_that_gave_the_verdict(
     assert "about 2 are wrongly flagged" in said[0]
     assert "set by hand" not in said[0]
     assert "set by hand" in said[1]
-    assert said[2] == f"**How often the detector errs.** {words.plain(words.NO_ERROR_RATE)}"
+    assert "ffffffff …" in said[2] and "is not installed any more" in said[2] and "measured" not in said[2]
     verdict.error_rates("inconclusive", own.thresholds, own.sha256)
     assert said[3].startswith("**How often it does not decide.** Of 100 faces")
 

@@ -44,7 +44,7 @@ def work(queue: JobQueue, run: Run, detector: Detector, fault: Callable[[], None
 
     def task(job: Job) -> None:
         fault()
-        queue.store.update(run.id, digest=tasks.perform(job, run, detector, Settings()))
+        queue.store.update(run.id, digest=tasks.perform(job, run, lambda: detector, Settings()))
 
     job = queue.submit(run, task)
     end = time.monotonic() + 60
@@ -251,7 +251,7 @@ def test_decoder_killed(tmp_path: Path, detector: Detector) -> None:
     run, killed = kept(own, detector, inputs), 0
     queue = JobQueue(own)
     with Sandbox(helpers=2) as sandbox, decoding_by(sandbox):
-        job = queue.submit(run, lambda job: None if tasks.perform(job, run, detector, Settings()) else None)
+        job = queue.submit(run, lambda job: None if tasks.perform(job, run, lambda: detector, Settings()) else None)
         while not queue.progress(job).finished:
             for helper in list(sandbox._idle):
                 if killed < 5:
@@ -315,14 +315,16 @@ def test_server_ended_while_runs_wait(tmp_path: Path, detector: Detector) -> Non
     runs = [kept(own, detector, inputs) for _ in range(3)]
     queue = JobQueue(own)
     for run in runs:
-        queue.submit(run, lambda job, run=run: None if tasks.perform(job, run, detector, Settings()) else None)
+        queue.submit(run, lambda job, run=run: None if tasks.perform(job, run, lambda: detector, Settings()) else None)
     for pause in (0.05, 0.1, 0.2, 5.0):
         time.sleep(pause)
         queue.close()
         own = RunStore(tmp_path / "runs")
         queue = JobQueue(own)
         for run in own.interrupted():
-            queue.submit(run, lambda job, run=run: None if tasks.perform(job, run, detector, Settings()) else None)
+            queue.submit(
+                run, lambda job, run=run: None if tasks.perform(job, run, lambda: detector, Settings()) else None
+            )
     end = time.monotonic() + 60
     while any(run.state != DONE for run in own.runs()):
         assert time.monotonic() < end, [run.state for run in own.runs()]

@@ -11,10 +11,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from hypothesis import example, given
+from hypothesis.strategies import floats, sampled_from
 from typer.testing import CliRunner
 
 from dashboard import cli, words
-from model import metrics
+from model import calibration, metrics
 from model.calibration import VERDICTS, Thresholds
 from model.checkpoint import CheckpointInfo, list_checkpoints
 from model.faces import Face
@@ -279,3 +281,17 @@ def test_a_moment_in_no_known_zone_is_said_in_utc(zone: str | None) -> None:
 def test_a_moment_is_that_of_the_reader_wherever_the_server_is() -> None:
     assert words.moment(1_700_000_000, "Asia/Kolkata") == "2023-11-15 03:43"
     assert words.moment(1_690_000_000, "Europe/Berlin") == "2023-07-22 06:26"  # summer time
+
+
+@given(floats(0, 1), floats(0.001, 0.5), floats(0.5, 0.999), sampled_from((-1e-3, -1e-5, 0.0, 1e-5, 1e-3)))
+@example(0.5, 0.092908, 0.913611, -1e-5)
+def test_a_probability_reads_on_its_side_of_the_thresholds(p: float, real: float, fake: float, near: float) -> None:
+    thresholds = Thresholds(real=real, fake=fake, fpr=0.01)
+    for p_fake in (p, min(1.0, max(0.0, real + near)), min(1.0, max(0.0, fake + near))):
+        note = words.threshold_note(thresholds, p_fake)
+        upper, lower = (float(note.split(before)[1].split(" %")[0]) for before in ("from ", "up to "))
+        text = words.probability(p_fake, thresholds)
+        if not text.startswith(("over", "under")):
+            shown = float(text.removesuffix(" %"))
+            said = "fake" if shown >= upper else "real" if shown <= lower else "inconclusive"
+            assert said == calibration.verdict(p_fake, thresholds), (text, note)

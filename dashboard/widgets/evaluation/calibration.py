@@ -19,18 +19,22 @@ def calibration(job_id: str, measured: Measured, view: View, at: Mapping[str, An
     """Reliability diagram and risk-coverage curve with their figures."""
     colours, figures = appearance.colours(), measured.figures
     with st.grid(3, min_column_width=130):
-        card("Calibration error", figures["ece"], "ECE: mean gap between stated and observed, in bins of equal mass.")
+        card(
+            "Calibration error",
+            figures["ece"],
+            f"ECE: mean gap between stated and observed, in bins of equal mass. {words.HALF_AND_HALF}",
+        )
         card(
             "Brier score",
             figures["brier"],
-            "Mean squared error of the probability; always 0.5 gives 0.25.",
+            f"Mean squared error of the probability; always 0.5 gives 0.25. {words.HALF_AND_HALF}",
             share=False,
         )
         card(
-            "AURC",
+            "AURC, shipped threshold",
             figures["aurc"],
-            f"Area under risk over coverage, at the shipped threshold {figures['threshold']:.4f}: mean error rate as "
-            "the most certain pictures are kept.",
+            f"Area under risk over coverage of the pictures that were scored, at {figures['threshold']:.4f}: mean "
+            "error rate as the most certain pictures are kept.",
             share=False,
         )
     if not measured.both:
@@ -45,7 +49,10 @@ def calibration(job_id: str, measured: Measured, view: View, at: Mapping[str, An
         selection_mode="points",
         alt="Observed share of AI-generated pictures over the stated probability, in bins of equal mass",
     )
-    st.caption("On the dotted line a stated 80 % is right in 80 % of the cases. Bars are 95 % intervals.")
+    st.caption(
+        "On the dotted line a stated 80 % is right in 80 % of the cases. Bars are 95 % intervals. "
+        f"{words.HALF_AND_HALF}"
+    )
     st.markdown("**Errors when only the certain pictures are decided**")
     key = f"risk_{job_id}"
     st.plotly_chart(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 from zlib import crc32
 
@@ -12,7 +12,7 @@ import streamlit as st
 
 from dashboard import charts, from_run, resources, session, tasks, words
 from dashboard.jobs import Job
-from dashboard.measured import Measured
+from dashboard.measured import DRAWN, Measured
 from dashboard.store import DONE, EVALUATION, Run, StoreError
 from dashboard.view import View
 from dashboard.widgets import appearance, pictures
@@ -65,10 +65,11 @@ def compare(job: Job, measured: Measured) -> None:
     alike = [run for run in same if tasks.labels_of(run) == labels]
     relabelled = [run for run in same if run not in alike]
     if alike:
-        _tiers([own, *alike])
+        _tiers([own, *alike], _checkpoints([own, *alike]))
     notes = {run.id: " · same pictures" for run in alike} | {run.id: " · other labels" for run in relabelled}
     done = [*alike, *relabelled, *(run for run in done if run not in same)]
-    titles = {run.id: _title(run) + notes.get(run.id, "") for run in done}
+    names = _checkpoints([own, *done])
+    titles = {run.id: _title(run, names[run.id]) + notes.get(run.id, "") for run in done}
     view, key = state.view(job.id), f"other_{job.id}"
     st.session_state[key] = view.other if view.other in titles else None
     st.selectbox(
@@ -87,13 +88,26 @@ def compare(job: Job, measured: Measured) -> None:
     state.publish(job.id)
 
 
-def _title(run: Run) -> str:
+def _checkpoints(runs: Sequence[Run]) -> dict[str, str]:
+    """What the checkpoint of each run is called, by the run's id: by name, where that is one file's alone."""
+    files: dict[str, set[str]] = {}
+    for run in runs:
+        files.setdefault(run.checkpoint, set()).add(run.checkpoint_sha256)
+    return {
+        run.id: run.checkpoint
+        if len(files[run.checkpoint]) == 1
+        else f"{run.checkpoint} ({run.checkpoint_sha256[: words.DIGEST]} …)"
+        for run in runs
+    }
+
+
+def _title(run: Run, checkpoint: str) -> str:
     begun = words.moment(run.created, st.context.timezone)
     tier = run.settings.get("tier", "clean")
-    return f"{run.name} · {run.checkpoint} · tier {tier} · {begun}"
+    return f"{run.name} · {checkpoint} · tier {tier} · {begun}"
 
 
-def _tiers(runs: list[Run]) -> None:
+def _tiers(runs: Sequence[Run], checkpoints: Mapping[str, str]) -> None:
     """Runs on the same pictures and labels, with their own figures: what a delivery or another checkpoint changes."""
     rows = []
     for run in runs:
@@ -104,7 +118,7 @@ def _tiers(runs: list[Run]) -> None:
         rows.append(
             {
                 "Run": run.name,
-                "Checkpoint": run.checkpoint,
+                "Checkpoint": checkpoints[run.id],
                 "Tier": run.settings.get("tier", "clean"),
                 "Threshold": figures["threshold"],
                 **{
@@ -155,8 +169,8 @@ def _side_by_side(job: Job, measured: Measured, own: Run, other: Run, view: View
     )
     _left_out(figures["left_out"])
     _verdict(figures)
-    if measured.both and theirs.both:
-        _curves(job.id, measured, theirs)
+    if found.images["label"].nunique() == len(LABELS):
+        _curves(job.id, found.images)
     with st.expander("Every difference, A less B", icon=":material/table_rows:"):
         rows = [
             {"Figure": title, **_difference(figures["differences"][name])}
@@ -173,7 +187,8 @@ def _side_by_side(job: Job, measured: Measured, own: Run, other: Run, view: View
 def _names(own: Run, other: Run) -> tuple[str, str]:
     tiers = (own.settings.get("tier", "clean"), other.settings.get("tier", "clean"))
     if own.checkpoint_sha256 != other.checkpoint_sha256:
-        return own.checkpoint, other.checkpoint
+        names = _checkpoints([own, other])
+        return names[own.id], names[other.id]
     if tiers[0] != tiers[1]:
         return f"tier {tiers[0]}", f"tier {tiers[1]}"
     return own.name, other.name
@@ -214,14 +229,17 @@ def _difference(entry: Mapping[str, Any]) -> dict[str, str]:
     return {"A less B": value, "95 % interval": f"{words.signed(entry['low'], 4)} to {words.signed(entry['high'], 4)}"}
 
 
-def _curves(job_id: str, a: Measured, b: Measured) -> None:
+def _curves(job_id: str, images: pd.DataFrame) -> None:
+    """Curves of both runs, of the images that both scored."""
     colours = appearance.colours()
+    labels, both = images["label"], (images["p_a"], images["p_b"])
+    a, b = (metrics.thin_along(metrics.roc_frame(labels, p), "fpr", "tpr", DRAWN) for p in both)
     left, right = st.columns(2, gap="medium")
     with left:
         st.markdown("**ROC**")
         titles = ("False alarms", "AI-generated found")
         st.plotly_chart(
-            charts.two_curves(a.roc, b.roc, "fpr", "tpr", titles, colours, ("A", "B")),
+            charts.two_curves(a, b, "fpr", "tpr", titles, colours, ("A", "B")),
             config=charts.CONFIG,
             key=f"compare_roc_{job_id}",
             alt="ROC curves of both runs",
@@ -229,9 +247,9 @@ def _curves(job_id: str, a: Measured, b: Measured) -> None:
     with right:
         st.markdown("**Precision and recall**")
         titles = ("AI-generated found", "Precision")
-        frames = (a.precision_recall, b.precision_recall)
+        a, b = (metrics.thin_along(metrics.pr_frame(labels, p), "recall", "precision", DRAWN) for p in both)
         st.plotly_chart(
-            charts.two_curves(*frames, "recall", "precision", titles, colours, ("A", "B")),
+            charts.two_curves(a, b, "recall", "precision", titles, colours, ("A", "B")),
             config=charts.CONFIG,
             key=f"compare_pr_{job_id}",
             alt="Precision-recall curves of both runs",

@@ -40,7 +40,7 @@ def controls(job_id: str, measured: Measured, view: View, at: Mapping[str, Any])
                 key=slider,
                 on_change=moved,
                 args=(slider,),
-                help="Moves every figure, chart and picture below. The network is not run again.",
+                help="Moves every figure, chart and picture below that depends on it. The network is not run again.",
             )
             st.number_input(
                 "Threshold",

@@ -56,7 +56,11 @@ def whatever_the_threshold(figures: Mapping[str, Any]) -> None:
             card(f"Found at {limit} FPR", entry, f"Recall where at most {limit} of the real are flagged.{note}")
         card("Equal error rate", figures["eer"], "Where false alarms and misses are equally frequent.")
         card("Average precision", figures["average_precision"], "Area under precision over recall.", share=False)
-        card("Calibration error", figures["ece"], "Mean gap between stated probability and observed share (ECE).")
+        card(
+            "Calibration error",
+            figures["ece"],
+            f"Mean gap between stated probability and observed share (ECE). {words.HALF_AND_HALF}",
+        )
     st.caption(f"Below each figure its 95 % interval: {words.SAME_SOURCE}")
 
 
