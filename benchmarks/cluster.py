@@ -153,7 +153,7 @@ def main() -> int:
         return 2
     base, count = runs[0].steady, len(picked)
     rows = [
-        [run.title, f"{run.seconds:,.0f} s", f"{run.steady:.1f}", f"{run.steady / run.workers / base:.0%}"]
+        [run.title, f"{run.seconds:,.0f} s", f"{run.steady:.1f}", f"{run.steady / base:.0%}"]
         for run in runs
     ]
     text = "\n\n".join(
@@ -161,7 +161,7 @@ def main() -> int:
             "## Measured",
             f"{machine()} Written by `python -m benchmarks.cluster --images {count} --data FOLDER --write` with "
             f"`{detector.checkpoint.name}` in {detector.runtime}, from files to rows, face finding and maps included.",
-            table(("Way", "All, with start", "Pictures/s after the start", "Of the local engine, by core"), rows),
+            table(("Way", "All, with start", "Pictures/s after the start", "Of the local engine"), rows),
             f"{count:,} pictures: {unlike} rows with another verdict, reason or text than the local engine's, numbers "
             f"at most {gap:.1e} apart (allowed {TOLERANCE:g}).",
             f"From {runs[-1].steady / runs[-1].workers:.1f} pictures per second and core with "
