@@ -152,10 +152,7 @@ def main() -> int:
         print(f"benchmarks.cluster: {error}", file=sys.stderr)
         return 2
     base, count = runs[0].steady, len(picked)
-    rows = [
-        [run.title, f"{run.seconds:,.0f} s", f"{run.steady:.1f}", f"{run.steady / base:.0%}"]
-        for run in runs
-    ]
+    rows = [[run.title, f"{run.seconds:,.0f} s", f"{run.steady:.1f}", f"{run.steady / base:.0%}"] for run in runs]
     text = "\n\n".join(
         (
             "## Measured",
