@@ -63,8 +63,7 @@ CHECKPOINT_GONE = (
     "The checkpoint that judged this ({digest} …) is not installed any more; its card has its error rates."
 )
 HALF_AND_HALF = (
-    "Probabilities are stated for a set of which half is generated: on another mix the gap is larger, through no fault "
-    "of the detector."
+    "Probabilities are stated for a set of which half is generated: on another mix, part of the gap comes of the mix."
 )
 DIGEST = 8  # characters of a SHA-256 that tell two checkpoints of one name apart
 STABLE = 0.7  # correlation from which a map counts as the same

@@ -399,7 +399,7 @@ def test_the_job_notes_a_fingerprint_of_every_readable_picture(
             settings=tasks.recipe(detector, Settings()),
         )
         tasks.keep_inputs(run, inputs)
-        tasks.classify(Job.of(run), run, detector, inputs.sources)
+        tasks.classify(Job.of(run), run, lambda: detector, inputs.sources)
         noted = Fingerprints.load(run.folder, 4)
         if kind == EVALUATION:  # its audit looks at the files itself
             assert not noted.known.any()
