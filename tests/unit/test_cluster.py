@@ -161,7 +161,10 @@ def test_a_worker_gives_the_rows_of_the_local_engine(
 
 @pytest.mark.parametrize(
     ("address", "said"),
-    [("", "Ray cannot be started here: no"), ("auto", r"RAY_ADDRESS names \(auto\) cannot be joined: no")],
+    [
+        ("", "Ray cannot be started here: no"),
+        ("auto", r"RAY_ADDRESS names \(auto\) cannot be joined from here: no.*RAY_AUTH_MODE=token"),
+    ],
 )
 def test_a_cluster_that_is_not_there_is_no_fault_of_the_table(
     address: str,
@@ -175,7 +178,7 @@ def test_a_cluster_that_is_not_there_is_no_fault_of_the_table(
 
     def fail(**options: object) -> None:
         assert (options.get("address") == "local") == (not address)
-        raise ConnectionError("no")
+        raise ray.exceptions.RayError("no") if address else ConnectionError("no")
 
     monkeypatch.setenv("RAY_ADDRESS", address)
     monkeypatch.setattr(ray, "is_initialized", lambda: False)
