@@ -131,13 +131,13 @@ def main() -> int:
     parser.add_argument("--data", type=Path, required=True, help="folder of pictures")
     parser.add_argument("--images", type=int, default=2000, help="at most so many of them (default 2000)")
     parser.add_argument("--checkpoint", default="resnet50", help="name or path (default resnet50)")
-    parser.add_argument("--workers", type=int, default=len(os.sched_getaffinity(0)), help="default: one a core")
+    cores = len(os.sched_getaffinity(0))
+    parser.add_argument("--workers", type=int, default=cores, help="default: one a core")
     parser.add_argument("--write", action="store_true", help="write the section of docs/scaling.md")
     options = parser.parse_args()
     try:
         picked = spread(options.data, options.images)
         detector = Detector.load(options.checkpoint)
-        cores = len(os.sched_getaffinity(0))
         with tempfile.TemporaryDirectory(prefix="reality-check-") as folder:
             local = Path(folder) / "local.parquet"
             runs = [timed(f"local engine, {cores} cores", cores, detector, picked, local)]

@@ -85,8 +85,8 @@ def _differences(job: Job) -> None:
     if run is None:
         return
     if run.checkpoint_sha256 != session.detector().checkpoint.sha256:
-        installed = any(info.sha256 == run.checkpoint_sha256 for info in resources.checkpoints())
-        advice = "Choose it on the Models page." if installed else "It is not installed any more."
+        gone = resources.installed(run.checkpoint_sha256) is None
+        advice = "It is not installed any more." if gone else "Choose it on the Models page."
         st.info(
             f"The run was made with the checkpoint {words.plain(run.checkpoint)} "
             f"({run.checkpoint_sha256[: words.DIGEST]} …); this page uses another one, so the probability can differ. "

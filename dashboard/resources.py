@@ -73,6 +73,11 @@ def checkpoints() -> list[CheckpointInfo]:
     return found
 
 
+def installed(sha256: str) -> CheckpointInfo | None:
+    """The one of `checkpoints` with this SHA-256."""
+    return next((info for info in checkpoints() if info.sha256 == sha256), None)
+
+
 def detector_of(run: Run) -> Detector:
     """The detector that a run began with: its checkpoint, runtime, precision and thresholds.
 
@@ -81,18 +86,18 @@ def detector_of(run: Run) -> Detector:
     dashboard.jobs.JobError
         If that checkpoint is not here any more, or cannot be computed in that way.
     """
-    settings = get_settings()
-    for info in checkpoints():
-        if info.sha256 == run.checkpoint_sha256:
-            runtime, precision = run.settings.get("runtime", "torch"), run.settings["precision"]
-            try:
-                loaded = _load(str(info.path), info.sha256, runtime, precision, settings.threads)
-            except RuntimeRefusedError as error:
-                raise JobError(f"This run began with {runtime} in {precision}: {error}") from error
-            return loaded.with_thresholds(Thresholds(**run.settings["thresholds"]))
-    raise JobError(
-        f"The checkpoint {run.checkpoint} ({run.checkpoint_sha256[:12]} …) that this run began with is not installed."
-    )
+    info = installed(run.checkpoint_sha256)
+    if info is None:
+        raise JobError(
+            f"The checkpoint {run.checkpoint} ({run.checkpoint_sha256[:12]} …) that this run began with is not "
+            "installed."
+        )
+    runtime, precision = run.settings.get("runtime", "torch"), run.settings["precision"]
+    try:
+        loaded = _load(str(info.path), info.sha256, runtime, precision, get_settings().threads)
+    except RuntimeRefusedError as error:
+        raise JobError(f"This run began with {runtime} in {precision}: {error}") from error
+    return loaded.with_thresholds(Thresholds(**run.settings["thresholds"]))
 
 
 @st.cache_resource(show_spinner=False)

@@ -319,8 +319,10 @@ def classify(
     images = images[images["sha256"].fillna("") != ""]  # others are tried again
     job.begin(len(images), **_counts(images))
     places = {source.name: index for index, source in enumerate(sources)}
-    picture_of = partial(_picture, thumbnails, places)
-    reporting = cast(Detector, _Reporting(detector(), job, str(run.settings["tier"]), picture_of))
+    reporting = cast(
+        Detector,
+        _Reporting(detector(), job, str(run.settings["tier"]), lambda name: thumbnails.get(places[name])),
+    )
     known = partial(_known, job, run, earlier, bulk.identity(reporting)) if earlier else None
     try:
         summary = bulk.run(reporting, watched, run.table, resume=True, batch_size=size, known=known, step=job.rest)
@@ -336,10 +338,6 @@ def classify(
     images = images_of(pd.read_parquet(run.table))
     job.begin(len(images), **_counts(images))
     job.known = summary.known
-
-
-def _picture(thumbnails: Mapping[int, str], places: Mapping[str, int], name: str) -> str | None:
-    return thumbnails.get(places[name])
 
 
 def _known(

@@ -26,15 +26,16 @@ def verdict_card(result: ImageResult) -> None:
             if result.error is None:
                 error_rates(result.verdict, result.thresholds, result.checkpoint_sha256)
             return
+        chance = words.probability(result.p_fake, result.thresholds)
         st.plotly_chart(
             charts.verdict_scale(result.p_fake, result.thresholds, result.verdict, appearance.colours()),
             config=charts.CONFIG,
             key="verdict_scale",
-            alt=f"Probability of AI-generation {words.probability(result.p_fake, result.thresholds)}; real up to "
+            alt=f"Probability of AI-generation {chance}; real up to "
             f"{words.rate(result.thresholds.real)}, AI-generated from {words.rate(result.thresholds.fake)}",
         )
         with st.grid(3, min_column_width=110):
-            st.metric("Probability AI", words.probability(result.p_fake, result.thresholds), help=CALIBRATED)
+            st.metric("Probability AI", chance, help=CALIBRATED)
             st.metric("Faces", str(len(result.faces)), help="The verdict is that of the most suspicious face.")
             st.metric("Prediction time", f"{result.elapsed_ms:,.0f} ms", help="From the file's bytes to the verdict.")
         st.caption(words.threshold_note(result.thresholds, result.p_fake))
@@ -57,7 +58,7 @@ def verdict_line(result: ImageResult) -> None:
 
 def error_rates(verdict: str, thresholds: Thresholds, checkpoint_sha256: str) -> None:
     """How often this checkpoint errs in the way that such a verdict may be wrong, as far as it was measured."""
-    info = next((info for info in resources.checkpoints() if info.sha256 == checkpoint_sha256), None)
+    info = resources.installed(checkpoint_sha256)
     gone = words.CHECKPOINT_GONE.format(digest=checkpoint_sha256[: words.DIGEST])
     text = gone if info is None else words.stated_error_rates(info, verdict, thresholds)
     st.caption(f"**{words.error_heading(verdict)}.** {words.plain(text)}")

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import importlib.util
-import json
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
@@ -21,6 +20,7 @@ from model.runtimes._base import INT8, PRECISIONS, Runtime, RuntimeRefusedError
 from model.runtimes._exported import OnnxRuntime, OpenVinoRuntime
 from model.runtimes._graph import exported, graph_path
 from model.runtimes._ranges import ranges_path
+from model.runtimes._records import keep, kept
 from model.runtimes.parity import admit, processor, signature
 
 if TYPE_CHECKING:  # a second to import, which exported graphs do without
@@ -174,6 +174,15 @@ class Choice:
         return f"runtime {name} chosen (faces per second: {rates}){refused}{again}"
 
 
+@dataclass(frozen=True)
+class _Chosen:
+    """What is kept of a choice."""
+
+    name: str
+    rates: dict[str, float]
+    refused: dict[str, str]
+
+
 def choose(
     info: CheckpointInfo, network: Callable[[], LinearHeadNet], precision: str = "fp32", threads: int = 0
 ) -> Choice:
@@ -193,26 +202,12 @@ def choose(
         "processor": processor(),
     }
     record = graph_path(info, precision).with_suffix(".choice.json")
-    if (before := _kept(record, key)) is not None:
-        name, rates, refused = before
+    if (before := kept(record, key, _Chosen)) is not None:
         with suppress(RuntimeRefusedError):  # it may have lost its graph, or its ranges
-            return Choice(load(info, network, name, precision, threads), rates, refused, record)
+            return Choice(load(info, network, before.name, precision, threads), before.rates, before.refused, record)
     choice = _measured(info, network, precision, threads)
-    with suppress(OSError):  # then each process measures for itself
-        record.parent.mkdir(parents=True, exist_ok=True)
-        found = {"name": choice.runtime.name, "rates": choice.rates, "refused": choice.refused}
-        record.write_text(json.dumps(key | {"found": found}, indent=2), "utf-8")
+    keep(record, key, asdict(_Chosen(choice.runtime.name, choice.rates, choice.refused)))
     return choice
-
-
-def _kept(record: Path, key: dict[str, object]) -> tuple[str, dict[str, float], dict[str, str]] | None:
-    """Name, rates and refusals of an earlier choice; None where none was made under the same conditions."""
-    try:
-        entry = json.loads(record.read_text("utf-8"))
-        found = entry.pop("found")
-        return (found["name"], found["rates"], found["refused"]) if entry == key else None
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        return None
 
 
 def _measured(info: CheckpointInfo, network: Callable[[], LinearHeadNet], precision: str, threads: int) -> Choice:

@@ -9,10 +9,8 @@ version and a kind of processor; the record lies beside the graph, or where one 
 
 from __future__ import annotations
 
-import json
 import platform
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -28,6 +26,7 @@ from model.faces import FaceFinder
 from model.imaging import ImageError, decode
 from model.normalise import Normaliser
 from model.runtimes._base import Runtime, RuntimeRefusedError
+from model.runtimes._records import keep, kept
 
 if TYPE_CHECKING:  # a second to import, for a check that was made before
     from model.backbones import LinearHeadNet
@@ -141,14 +140,12 @@ def admit(
         "tolerance": asdict(TOLERANCES[runtime.precision]),
     }
     record = graph.with_name(f"{graph.stem}-{runtime.name}-{runtime.precision}.json")
-    found = _recorded(record, key)
+    found = kept(record, key, Agreement)
     if found is None:
         from model.runtimes._torch import TorchRuntime
 
         found = agreement(info, TorchRuntime(network()), runtime, sample_faces(info))
-        with suppress(OSError):
-            record.parent.mkdir(parents=True, exist_ok=True)
-            record.write_text(json.dumps(key | {"found": asdict(found)}, indent=2), "utf-8")
+        keep(record, key, asdict(found))
     tolerance = TOLERANCES[runtime.precision]
     if not found.within(tolerance):
         raise RuntimeRefusedError(
@@ -227,12 +224,3 @@ def signature(path: Path) -> str:
     """
     status = path.stat()
     return f"{status.st_size} bytes, {status.st_mtime_ns} ns"
-
-
-def _recorded(record: Path, key: dict[str, object]) -> Agreement | None:
-    try:
-        entry = json.loads(record.read_text("utf-8"))
-        found = Agreement(**entry.pop("found"))
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        return None
-    return found if entry == key else None

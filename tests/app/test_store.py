@@ -663,7 +663,6 @@ def test_an_upload_that_was_not_complete_is_explained(store: RunStore, detector:
 WORKER = """
 import sys
 import time
-from functools import partial
 from pathlib import Path
 from dashboard import resources, tasks
 from dashboard.settings import get_settings
