@@ -17,7 +17,7 @@ from pyarrow.fs import LocalFileSystem
 
 from dashboard.settings import Settings
 from dashboard.store import DONE, Run, RunStore
-from model.bulk import digest_of
+from model.bulk import digests_of
 from model.detector import Readable
 from model.results import COLUMNS
 
@@ -64,9 +64,8 @@ def known_rows(
         Called before each source and each table is read, and after each source that was found; may raise to end this.
     """
     names: dict[str, list[str]] = {}
-    for source in sources:
-        step()
-        if digest := digest_of(source):
+    for source, digest in digests_of(sources, step):
+        if digest:
             names.setdefault(digest, []).append(source.name)
     for table in tables:
         step()

@@ -20,8 +20,9 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import groupby
@@ -39,6 +40,7 @@ from model.detector import READ_AHEAD, Readable
 from model.results import COLUMNS, TEXT_COLUMNS, rows_to_frame, unguard_text, write_csv
 
 SUFFIXES = (".csv", ".parquet")
+_READERS = 8  # files read at a time where they are only compared
 _CHUNK = 2000  # images per piece while a table is written, rows while it is read; bounds memory
 _Row = dict[str, Any]  # as made by `ImageResult.rows`
 Known = Callable[[Sequence[Readable]], Iterable[tuple[str, list[_Row]]]]
@@ -137,7 +139,7 @@ def run(
         first is judged. Rows of another checkpoint, thresholds, runtime or version, and of files that could not be
         read, are left aside.
     progress : callable, optional
-        Called with (images done, all images), first with those taken over.
+        Called with (images done, all images): as those that are taken over are found, then after each that is judged.
     step : callable, optional
         Called before each image that is compared with what was judged of it; may raise to stop the run.
 
@@ -157,12 +159,14 @@ def run(
             with _journal_of(out).open("rb+" if resume and interrupted(out) else "wb+") as file:
                 journal = _Journal(file, detector)
                 journal.recover(out, batch_size)
-                left = []
-                for source in sources:
-                    if step is not None and journal.may_hold(source):
-                        step()
-                    if not journal.holds(source):
-                        left.append(source)
+                judged = [source for source in sources if journal.may_hold(source)]
+                kept: set[str] = set()
+                for source, digest in digests_of(judged, step):
+                    if journal.holds(source, digest):
+                        kept.add(source.name)
+                    if progress is not None:
+                        progress(len(kept), len(sources))
+                left = [source for source in sources if source.name not in kept]
                 if known is not None and not journal.judged:
                     taken = journal.take(known(left))
                     left = [source for source in left if source.name not in taken]
@@ -235,6 +239,32 @@ def identity(detector: Judge) -> dict[str, Any]:
         "runtime": detector.runtime,
         "version": model.__version__,
     }
+
+
+def digests_of(
+    sources: Sequence[Readable], step: Callable[[], None] | None = None
+) -> Iterator[tuple[Readable, str | None]]:
+    """Each source with `digest_of` it, in order; a few are read at a time, as what they wait for may be a network.
+
+    Parameters
+    ----------
+    step : callable, optional
+        Called before each source is read; may raise to end this.
+    """
+    with ThreadPoolExecutor(_READERS, thread_name_prefix="digest") as pool:
+        waiting: deque[tuple[Readable, Future[str | None]]] = deque()
+        try:
+            for source in sources:
+                if step is not None:
+                    step()
+                waiting.append((source, pool.submit(digest_of, source)))
+                if len(waiting) == _READERS:
+                    first, digest = waiting.popleft()
+                    yield first, digest.result()
+            for first, digest in waiting:
+                yield first, digest.result()
+        finally:
+            pool.shutdown(cancel_futures=True)
 
 
 def digest_of(source: Readable) -> str | None:
@@ -364,12 +394,12 @@ class _Journal:
         return rows
 
     def may_hold(self, source: Readable) -> bool:
-        """Whether the journal has a file of this name that is not tried again, which only reading it can tell."""
+        """Whether the journal has a file of this name that could be read; others are tried again."""
         return bool(self.digests.get(source.name))
 
-    def holds(self, source: Readable) -> bool:
-        """Whether the journal has this very file; files that could not be read are tried again."""
-        return self.may_hold(source) and digest_of(source) == self.digests[source.name]
+    def holds(self, source: Readable, digest: str | None) -> bool:
+        """Whether the journal has a file of this name with this content."""
+        return self.may_hold(source) and digest == self.digests[source.name]
 
     def _note(self, name: str, rows: list[_Row], place: int, *, known: bool) -> None:
         self.places[name] = place

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+import threading
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
@@ -197,6 +198,39 @@ def test_a_finished_table_is_taken_over_but_for_new_changed_and_unreadable_files
     assert again.judged == 3  # the new one, the changed one, and the one that could not be read
     bulk.run(fragile(tiny_checkpoint), changed, fresh)
     pd.testing.assert_frame_equal(table(out), table(fresh), check_exact=True)
+
+
+def test_files_are_compared_a_few_at_a_time_and_the_search_is_told(
+    tiny_checkpoint: Path, sources: list[MemorySource], tmp_path: Path
+) -> None:
+    class Met(MemorySource):
+        """Is read when another one is: alone it would wait for ever."""
+
+        def read(self) -> bytes:
+            meeting.wait(timeout=20)
+            return super().read()
+
+    bulk.run(fragile(tiny_checkpoint), sources, tmp_path / "out.csv", batch_size=2)
+    meeting, told, again = threading.Barrier(2), [], fragile(tiny_checkpoint)
+    slow = [Met(source.name, source.read()) for source in sources[:-1]]
+    summary = bulk.run(
+        again, slow + sources[-1:], tmp_path / "out.csv", resume=True, progress=lambda *at: told.append(at)
+    )
+    assert (summary.taken_over, again.judged) == (len(slow), 1)
+    assert told == [(done, 7) for done in (1, 2, 3, 4, 5, 6, 6, 7)]
+
+
+def test_digests_come_in_order_and_end_when_asked_to(sources: list[MemorySource]) -> None:
+    def step() -> None:
+        if len(read) == 3:
+            raise Interrupted
+        read.append(1)
+
+    many = sources * 3
+    assert list(bulk.digests_of(many)) == [(source, bulk.digest_of(source)) for source in many]
+    read: list[int] = []
+    with pytest.raises(Interrupted):
+        list(bulk.digests_of(sources, step))
 
 
 def test_an_interrupted_take_over_is_begun_again(
