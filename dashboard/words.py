@@ -259,14 +259,20 @@ def map_is_stable(found: Faithfulness) -> str:
     )
 
 
+def limits(thresholds: Thresholds, p_fake: float | None = None) -> tuple[str, str]:
+    """The lower and the upper threshold, exact enough to tell on which side of them `p_fake` is.
+
+    >>> limits(Thresholds(real=0.0929, fake=0.9136), 0.0933)
+    ('9.29 %', '91.36 %')
+    """
+    digits = 1 if p_fake is None else _digits(p_fake, thresholds)
+    return rate(thresholds.real, digits), rate(thresholds.fake, digits)
+
+
 def threshold_note(thresholds: Thresholds, p_fake: float | None = None) -> str:
     """What the thresholds mean, in one or two sentences; exact enough to tell on which side of them `p_fake` is."""
-    digits = 1 if p_fake is None else _digits(p_fake, thresholds)
-    note = (
-        f"Called AI-generated from {rate(thresholds.fake, digits)} upward and real up to "
-        f"{rate(thresholds.real, digits)}; "
-        "in between the detector abstains."
-    )
+    real, fake = limits(thresholds, p_fake)
+    note = f"Called AI-generated from {fake} upward and real up to {real}; in between the detector abstains."
     if thresholds.custom:
         return f"{note} These thresholds were set by hand: their false-alarm rate is not known."
     if thresholds.fpr is None:

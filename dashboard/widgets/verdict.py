@@ -27,12 +27,12 @@ def verdict_card(result: ImageResult) -> None:
                 error_rates(result.verdict, result.thresholds, result.checkpoint_sha256)
             return
         chance = words.probability(result.p_fake, result.thresholds)
+        real, fake = words.limits(result.thresholds, result.p_fake)
         st.plotly_chart(
             charts.verdict_scale(result.p_fake, result.thresholds, result.verdict, appearance.colours()),
             config=charts.CONFIG,
             key="verdict_scale",
-            alt=f"Probability of AI-generation {chance}; real up to "
-            f"{words.rate(result.thresholds.real)}, AI-generated from {words.rate(result.thresholds.fake)}",
+            alt=f"Probability of AI-generation {chance}; real up to {real}, AI-generated from {fake}",
         )
         with st.grid(3, min_column_width=110):
             st.metric("Probability AI", chance, help=CALIBRATED)

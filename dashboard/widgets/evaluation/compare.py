@@ -64,11 +64,11 @@ def compare(job: Job, measured: Measured) -> None:
     labels = measured.result.labelled.frame["label"].tolist()
     alike = [run for run in same if tasks.labels_of(run) == labels]
     relabelled = [run for run in same if run not in alike]
+    names = _checkpoints([own, *done])
     if alike:
-        _tiers([own, *alike], _checkpoints([own, *alike]))
+        _tiers([own, *alike], names)
     notes = {run.id: " · same pictures" for run in alike} | {run.id: " · other labels" for run in relabelled}
     done = [*alike, *relabelled, *(run for run in done if run not in same)]
-    names = _checkpoints([own, *done])
     titles = {run.id: _title(run, names[run.id]) + notes.get(run.id, "") for run in done}
     view, key = state.view(job.id), f"other_{job.id}"
     st.session_state[key] = view.other if view.other in titles else None
@@ -84,7 +84,7 @@ def compare(job: Job, measured: Measured) -> None:
     )
     other = next((run for run in done if run.id == view.other), None)
     if other is not None:
-        _side_by_side(job, measured, own, other, view)
+        _side_by_side(job, measured, own, other, view, _names(own, other, names))
     state.publish(job.id)
 
 
@@ -138,7 +138,7 @@ def _tiers(runs: Sequence[Run], checkpoints: Mapping[str, str]) -> None:
     )
 
 
-def _side_by_side(job: Job, measured: Measured, own: Run, other: Run, view: View) -> None:
+def _side_by_side(job: Job, measured: Measured, own: Run, other: Run, view: View, names: tuple[str, str]) -> None:
     try:
         second = Job.of(other)
         theirs = resources.measured_of(second)
@@ -161,7 +161,6 @@ def _side_by_side(job: Job, measured: Measured, own: Run, other: Run, view: View
     if not figures["n"]:
         st.warning("No picture was scored in both runs.", icon=":material/link_off:")
         return
-    names = _names(own, other)
     st.markdown(
         f"**{words.count(figures['n'], 'picture')}** scored in both, matched by "
         f"{'content' if figures['matched_by'] == 'sha256' else 'name'}. A is **{words.plain(names[0])}** at "
@@ -184,11 +183,11 @@ def _side_by_side(job: Job, measured: Measured, own: Run, other: Run, view: View
     _disagreements(job, measured, found.images, view)
 
 
-def _names(own: Run, other: Run) -> tuple[str, str]:
+def _names(own: Run, other: Run, checkpoints: Mapping[str, str]) -> tuple[str, str]:
+    """What to call two runs beside each other: by what sets them apart."""
     tiers = (own.settings.get("tier", "clean"), other.settings.get("tier", "clean"))
     if own.checkpoint_sha256 != other.checkpoint_sha256:
-        names = _checkpoints([own, other])
-        return names[own.id], names[other.id]
+        return checkpoints[own.id], checkpoints[other.id]
     if tiers[0] != tiers[1]:
         return f"tier {tiers[0]}", f"tier {tiers[1]}"
     return own.name, other.name
