@@ -159,13 +159,12 @@ def run(
             with _journal_of(out).open("rb+" if resume and interrupted(out) else "wb+") as file:
                 journal = _Journal(file, detector)
                 journal.recover(out, batch_size)
-                judged = [source for source in sources if journal.may_hold(source)]
                 kept: set[str] = set()
-                for source, digest in digests_of(judged, step):
-                    if journal.holds(source, digest):
-                        kept.add(source.name)
+                for source, digest in digests_of([source for source in sources if journal.may_hold(source)], step):
                     if progress is not None:
                         progress(len(kept), len(sources))
+                    if digest == journal.digests[source.name]:
+                        kept.add(source.name)
                 left = [source for source in sources if source.name not in kept]
                 if known is not None and not journal.judged:
                     taken = journal.take(known(left))
@@ -251,20 +250,20 @@ def digests_of(
     step : callable, optional
         Called before each source is read; may raise to end this.
     """
-    with ThreadPoolExecutor(_READERS, thread_name_prefix="digest") as pool:
-        waiting: deque[tuple[Readable, Future[str | None]]] = deque()
-        try:
-            for source in sources:
-                if step is not None:
-                    step()
-                waiting.append((source, pool.submit(digest_of, source)))
-                if len(waiting) == _READERS:
-                    first, digest = waiting.popleft()
-                    yield first, digest.result()
-            for first, digest in waiting:
+    pool = ThreadPoolExecutor(_READERS, thread_name_prefix="digest")
+    waiting: deque[tuple[Readable, Future[str | None]]] = deque()
+    try:
+        for source in sources:
+            if step is not None:
+                step()
+            waiting.append((source, pool.submit(digest_of, source)))
+            if len(waiting) == _READERS:
+                first, digest = waiting.popleft()
                 yield first, digest.result()
-        finally:
-            pool.shutdown(cancel_futures=True)
+        for first, digest in waiting:
+            yield first, digest.result()
+    finally:  # also when the caller stops early: what was not begun is not read
+        pool.shutdown(cancel_futures=True)
 
 
 def digest_of(source: Readable) -> str | None:
@@ -396,10 +395,6 @@ class _Journal:
     def may_hold(self, source: Readable) -> bool:
         """Whether the journal has a file of this name that could be read; others are tried again."""
         return bool(self.digests.get(source.name))
-
-    def holds(self, source: Readable, digest: str | None) -> bool:
-        """Whether the journal has a file of this name with this content."""
-        return self.may_hold(source) and digest == self.digests[source.name]
 
     def _note(self, name: str, rows: list[_Row], place: int, *, known: bool) -> None:
         self.places[name] = place
